@@ -16,6 +16,7 @@ _COMMANDS = {
     "flow": "slipway.flow.cli",
     "image": "slipway.image.cli",
     "lock": "slipway.lock.cli",
+    "stack": "slipway.stack.cli",
 }
 """Command name -> module that holds it as `command`; imported only when called, so that `--help` stays fast."""
 

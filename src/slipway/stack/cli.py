@@ -1,0 +1,63 @@
+"""`slipway stack settle NAME`: wait for a deployment, then clear secrets and configurations nothing uses."""
+
+from __future__ import annotations
+
+import json
+
+import click
+import docker
+from docker.errors import APIError, DockerException
+
+from slipway.errors import SlipwayError
+from slipway.stack.settle import STACK_LABEL, settle
+
+
+def _connect() -> docker.DockerClient:
+    """Connect to the engine that DOCKER_HOST or the default socket names."""
+    try:
+        return docker.from_env()
+    except DockerException as error:
+        raise SlipwayError(
+            "No container engine answers.",
+            seen=str(error),
+            rule="the deployment is sent to a running Docker Engine",
+            run="nox -s provision",
+        ) from error
+
+
+def _remove_unused(client: docker.DockerClient, stack: str) -> list[str]:
+    """Remove the stack's secrets and configurations that no service refers to; return their names."""
+    removed = []
+    filters = {"label": f"{STACK_LABEL}={stack}"}
+    for item in [*client.secrets.list(filters=filters), *client.configs.list(filters=filters)]:
+        try:
+            item.remove()
+        except APIError as error:
+            # The engine refuses to remove what a service uses, its previous specification included.
+            if error.status_code != 400:  # noqa: PLR2004 - HTTP "bad request": in use
+                raise
+        else:
+            removed.append(item.name)
+    return removed
+
+
+@click.group()
+def command() -> None:
+    """Watch a deployed stack."""
+
+
+@command.command("settle")
+@click.argument("name")
+@click.option("--release", required=True, help="Wanted value of the services' release label.")
+@click.option("--timeout", type=float, default=240, show_default=True, help="Seconds to wait.")
+@click.option("--url", default="", help="Readiness address behind the load balancer.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def settle_command(name: str, release: str, timeout: float, url: str, as_json: bool) -> None:  # noqa: FBT001 - click passes flags so
+    """Wait until every service of stack NAME runs its release."""
+    client = _connect()
+    settle(client, name, release, timeout, url)
+    removed = _remove_unused(client, name)
+    if as_json:
+        click.echo(json.dumps({"changed": bool(removed), "removed": removed}))
+    else:
+        click.echo(f"{name} runs release {release}")
