@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -56,7 +55,7 @@ def find_holder(port: int, proc: Path = Path("/proc")) -> str | None:
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for process in proc.glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if any(os.readlink(handle) in wanted for handle in (process / "fd").iterdir()):
+            if any(str(handle.readlink()) in wanted for handle in (process / "fd").iterdir()):
                 words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 return f"process {process.name} ({words})"
     return "a process that could not be identified"
@@ -75,7 +74,11 @@ def main() -> None:
     port, setting, client = module.params["port"], module.params["setting"], module.params["client"]
     if not 1 <= port <= _PORT_MAX:
         module.fail_json(
-            msg=f"{setting} is {port}; a TCP port is 1 to {_PORT_MAX}. Change {setting} in group_vars/all/vars.yml."
+            msg=f"{setting} is no TCP port.\n"
+            f"  seen: {port}\n"
+            f"  rule: 1 to {_PORT_MAX}\n"
+            f"  edit: {setting} in the inventory's group_vars/all/vars.yml\n"
+            "  run: the same command again"
         )
     holder = find_holder(port)
     if holder is None:

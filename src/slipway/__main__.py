@@ -16,7 +16,9 @@ _COMMANDS = {
     "flow": "slipway.flow.cli",
     "image": "slipway.image.cli",
     "lock": "slipway.lock.cli",
+    "roles": "slipway.roles",
     "stack": "slipway.stack.cli",
+    "verify": "slipway.verify",
 }
 """Command name -> module that holds it as `command`; imported only when called, so that `--help` stays fast."""
 

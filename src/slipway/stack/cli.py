@@ -9,6 +9,8 @@ import docker
 from docker.errors import APIError, DockerException
 
 from slipway.errors import SlipwayError
+from slipway.progress import say
+from slipway.stack.remove import remove_all
 from slipway.stack.settle import STACK_LABEL, settle
 
 
@@ -29,15 +31,19 @@ def _remove_unused(client: docker.DockerClient, stack: str) -> list[str]:
     """Remove the stack's secrets and configurations that no service refers to; return their names."""
     removed = []
     filters = {"label": f"{STACK_LABEL}={stack}"}
-    for item in [*client.secrets.list(filters=filters), *client.configs.list(filters=filters)]:
+    secrets, configs = client.api.secrets(filters=filters), client.api.configs(filters=filters)
+    for item, remove in [
+        *((item, client.api.remove_secret) for item in secrets),
+        *((item, client.api.remove_config) for item in configs),
+    ]:
         try:
-            item.remove()
+            remove(item["ID"])
         except APIError as error:
             # The engine refuses to remove what a service uses, its previous specification included.
             if error.status_code != 400:  # noqa: PLR2004 - HTTP "bad request": in use
                 raise
         else:
-            removed.append(item.name)
+            removed.append(item["Spec"]["Name"])
     return removed
 
 
@@ -61,3 +67,22 @@ def settle_command(name: str, release: str, timeout: float, url: str, as_json: b
         click.echo(json.dumps({"changed": bool(removed), "removed": removed}))
     else:
         click.echo(f"{name} runs release {release}")
+
+
+@command.command("remove")
+@click.argument("name")
+@click.option("--timeout", type=float, default=120, show_default=True, help="Seconds for tasks to end.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def remove_command(name: str, timeout: float, as_json: bool) -> None:  # noqa: FBT001 - click passes flags so
+    """Remove stack NAME and everything else that carries Slipway's label from this engine."""
+    try:
+        client = docker.from_env()
+        client.ping()
+    except DockerException:
+        removed: list[str] = []
+        say("no engine answers: nothing runs, so nothing is removed from it")
+    else:
+        removed = remove_all(client, name, timeout)
+        for line in removed:
+            say(f"removed {line}")
+    click.echo(json.dumps({"changed": bool(removed), "removed": removed}) if as_json else f"{len(removed)} removed")

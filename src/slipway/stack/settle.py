@@ -94,7 +94,10 @@ def settle(client: docker.DockerClient, stack: str, release: str, timeout: float
     said = ""
     while True:
         services = client.services.list(filters={"label": f"{STACK_LABEL}={stack}"})
-        states = [service_state(service.attrs, service.tasks(), release) for service in services]
+        states = [
+            service_state(service.attrs, client.api.tasks(filters={"service": service.id}), release)
+            for service in services
+        ]
         for service, state in zip(services, states, strict=True):
             if state.broken:
                 raise _failure(service, state)
@@ -127,11 +130,11 @@ def _answer(url: str) -> str:
 
 def _failure(service: Service, state: State) -> SlipwayError:
     """Describe a service that will not come up, with its newest log lines."""
-    lines = service.logs(stdout=True, stderr=True, tail=_LOG_LINES)
+    lines = service.logs(stdout=True, stderr=True, tail=str(_LOG_LINES))
     log = b"".join(lines).decode(errors="replace").rstrip()
     return SlipwayError(
         f"Service {service.name} does not run the release it was given.",
         seen=f"{state.broken}\n{log}",
-        rule="a task that fails its health check or exits is not kept; the previous release serves on where there was one",
+        rule="a task that exits or fails its health check is not kept; an earlier release, if any, serves on",
         run=f"docker service ps --no-trunc {service.name}; mend the cause, then: nox -s deploy",
     )
