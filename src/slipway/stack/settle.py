@@ -12,7 +12,7 @@ from slipway.errors import SlipwayError
 from slipway.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import docker
     from docker.models.services import Service
@@ -36,7 +36,7 @@ class State:
     broken: str = ""
 
 
-def service_state(attributes: Mapping[str, Any], tasks: list[Mapping[str, Any]], release: str) -> State:
+def service_state(attributes: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], release: str) -> State:
     """Judge one service from the engine's answer.
 
     Args:

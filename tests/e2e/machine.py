@@ -1,0 +1,77 @@
+"""This machine as the end-to-end tests see it: nox, the engine's client, the generated key."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway.paths import ROOT, SECRETS
+
+URL = "http://127.0.0.1:8000"
+_LIMIT_SECONDS = 1500
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Exit status and everything printed by a command."""
+
+    status: int
+    output: str
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    """Start `nox WORDS` in a process group of its own, output to a pipe."""
+    command = [sys.executable, "-m", "nox", *words]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def nox(*words: str) -> Outcome:
+    """Run `nox WORDS` to its end; the output is also printed, so that a failure shows it."""
+    process = start(*words)
+    try:
+        output, _ = process.communicate(timeout=_LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    sys.stdout.write(output)
+    return Outcome(process.returncode, output)
+
+
+def api_key() -> str:
+    """Return the key that deploy generated."""
+    return (SECRETS / "api-key").read_text(encoding="utf-8").strip()
+
+
+def docker(*words: str) -> str:
+    """Return what the engine's client answers; empty when no engine runs."""
+    client = "/usr/bin/docker"
+    prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if not Path(client).exists():
+        return ""
+    done = subprocess.run([*prefix, client, *words], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def snapshot() -> dict[str, list[str]]:
+    """Return containers, volumes and networks of the engine, by name."""
+    return {
+        "containers": sorted(docker("ps", "-a", "--format", "{{.Names}}").split()),
+        "volumes": sorted(docker("volume", "ls", "--format", "{{.Name}}").split()),
+        "networks": sorted(docker("network", "ls", "--format", "{{.Name}}").split()),
+    }
+
+
+def engine_answers() -> bool:
+    """Tell whether an engine runs on this machine."""
+    return bool(docker("version", "--format", "{{.Server.Version}}"))
