@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - Ansible finds filters by their path, not as a package
 """Ansible filters: whose keys are whose in the engine's configuration, so that foreign ones are never overwritten."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - Ansible finds modules by their path, not as a package
 """Ansible module: everything that provisioning asks about a host's container engine, in one call."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
 DOCUMENTATION = r"""
 module: container_engine_info
