@@ -10,7 +10,7 @@ import click
 from slipway.errors import SlipwayError
 from slipway.flow.mutex import exclusive
 from slipway.flow.report import Report
-from slipway.flow.stages import BY_NAME, STAGES, Stage, Step, run_stage
+from slipway.flow.stages import BY_NAME, STAGES, Ahead, Stage, Step, run_stage
 from slipway.paths import ROOT
 
 _DESTROY = Stage("destroy", "the host as it was", (Step(playbook="destroy"),))
@@ -53,10 +53,12 @@ def command(stage: str, inventory: str, keep_cache: bool, ansible_arguments: tup
         arguments += ["-e", f'{{"slipway_keep_cache": {str(keep_cache).lower()}}}']
     with exclusive(inventory, stage):
         report = Report(stage, inventory)
-        for step in _plan(stage):
+        plan = _plan(stage)
+        ahead = Ahead(plan) if len(plan) > 1 else None
+        for step in plan:
             sys.stderr.write(f"==> {step.name}: {step.leaves}\n")
             begin = time.monotonic()
-            totals = run_stage(step, inventory, arguments)
+            totals = run_stage(step, inventory, arguments, ahead)
             report.add(step.name, time.monotonic() - begin, totals)
         url = _service_url() if stage in {"deploy", "verify"} else ""
         click.echo(report.write(url))

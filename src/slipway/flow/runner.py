@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,9 +11,13 @@ import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipway.errors import SlipwayError
 from slipway.paths import LOGS, ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _POLL_SECONDS = 0.2
 
@@ -70,6 +75,19 @@ def environment() -> dict[str, str]:
     }
 
 
+@contextlib.contextmanager
+def _progress_file(scratch: Path) -> Iterator[Path]:
+    """Give a file to append progress to; its lines are printed as they come."""
+    path = scratch / "progress"
+    path.touch()
+    tail = _Tail(path)
+    tail.start()
+    try:
+        yield path
+    finally:
+        tail.stop()
+
+
 def run_playbook(name: str, inventory: str, arguments: list[str]) -> Totals:
     """Run `playbooks/NAME.yml`, showing progress as it comes; the full log goes to `.slipway/logs/NAME.log`.
 
@@ -79,21 +97,16 @@ def run_playbook(name: str, inventory: str, arguments: list[str]) -> Totals:
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.log"
     log.unlink(missing_ok=True)
+    command = ["ansible-playbook", "-i", f"inventories/{inventory}", f"playbooks/{name}.yml", *arguments]
     with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
-        progress, stats = Path(scratch, "progress"), Path(scratch, "stats.json")
-        progress.touch()
-        tail = _Tail(progress)
-        tail.start()
-        command = ["ansible-playbook", "-i", f"inventories/{inventory}", f"playbooks/{name}.yml", *arguments]
-        env = environment() | {
-            "SLIPWAY_PROGRESS": str(progress),
-            "SLIPWAY_STATS": str(stats),
-            "ANSIBLE_LOG_PATH": str(log),
-        }
-        try:
+        stats = Path(scratch, "stats.json")
+        with _progress_file(Path(scratch)) as progress:
+            env = environment() | {
+                "SLIPWAY_PROGRESS": str(progress),
+                "SLIPWAY_STATS": str(stats),
+                "ANSIBLE_LOG_PATH": str(log),
+            }
             status = subprocess.run(die_with_parent(command), cwd=ROOT, env=env, check=False).returncode
-        finally:
-            tail.stop()
         if status != 0:
             raise SlipwayError(
                 f"Stage {name} failed; the task that failed says why, above.",
@@ -105,20 +118,29 @@ def run_playbook(name: str, inventory: str, arguments: list[str]) -> Totals:
     return Totals(changed=summary["changed"], names=summary["changed_tasks"])
 
 
-def run_command(arguments: list[str], label: str) -> Totals:
-    """Run `python -m slipway ARGUMENTS --json`; progress goes straight to the terminal.
+def run_command(arguments: list[str], label: str, *, quiet: bool = False) -> Totals:
+    """Run `python -m slipway ARGUMENTS --json`.
+
+    Args:
+        arguments: Words of the command.
+        label: Stage, for messages.
+        quiet: Print progress as plain lines, because something else uses the terminal at the same time.
 
     Raises:
         SlipwayError: the command failed; its own message has been printed above.
     """
-    command = [sys.executable, "-m", "slipway", *arguments, "--json"]
-    done = subprocess.run(
-        die_with_parent(command), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, check=False
-    )
+    command = die_with_parent([sys.executable, "-m", "slipway", *arguments, "--json"])
+    env = environment()
+    with contextlib.ExitStack() as stack:
+        if quiet:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="slipway-"))
+            env["SLIPWAY_PROGRESS"] = str(stack.enter_context(_progress_file(Path(scratch))))
+        done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise SlipwayError(
             f"Stage {label} failed; the message above says why.",
             seen=f"slipway {' '.join(arguments)} ended with status {done.returncode}",
+            run="mend what the message names, then the same command again",
             exit_code=2,
         )
     answer = json.loads(done.stdout.strip().splitlines()[-1])
