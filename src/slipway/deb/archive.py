@@ -78,12 +78,15 @@ class Archive:
         with self._session() as environment:
             self._apt(["apt-get", "update", "--error-on=any"], environment)
 
-    def resolve(self, names: list[str], installed: dict[str, str] | None = None) -> list[Deb]:
+    def resolve(
+        self, names: list[str], installed: dict[str, str] | None = None, pins: dict[str, str] | None = None
+    ) -> list[Deb]:
         """Return the packages that apt would add for `names`, without recommendations, sorted by name.
 
         Args:
             names: Package names, `name=version`, or apt patterns such as `?essential`.
             installed: Versions by name that are already there, for example those of a parent image.
+            pins: Versions by name to prefer while the archive has them, for example those of the last lock.
 
         Raises:
             SlipwayError: no package of that name, or apt cannot satisfy its dependencies.
@@ -94,6 +97,7 @@ class Archive:
             if not any((self._root / "lists").glob("*_Packages*")):
                 self._apt(["apt-get", "update", "--error-on=any"], environment)
             self._write_status(installed or {}, environment)
+            self._write_pins(pins or {})
             answer = self._apt(["apt-get", "install", "--yes", "--print-uris", "-qq", *names], environment)
         debs = [self._parse(match) for match in map(_URI_LINE.match, answer.splitlines()) if match]
         return sorted(debs)
@@ -133,6 +137,7 @@ class Archive:
         with (self._root / "lock").open("w") as handle:
             flock(handle, LOCK_EX)
             (self._root / "status").write_text("")
+            (self._root / "preferences").write_text("")
             (self._root / "sources.list").write_text(self._sources())
             config = self._root / "apt.conf"
             config.write_text(self._config())
@@ -168,7 +173,7 @@ class Archive:
             "Dir::Etc::SourceParts": f"{self._root}/parts",
             "Dir::Etc::Main": "/dev/null",
             "Dir::Etc::Parts": f"{self._root}/parts",
-            "Dir::Etc::Preferences": "/dev/null",
+            "Dir::Etc::Preferences": f"{self._root}/preferences",
             "Dir::Etc::PreferencesParts": f"{self._root}/parts",
         }
         return "\n".join([*inherited, *(f'{key} "{value}";' for key, value in own.items())]) + "\n"
@@ -182,6 +187,10 @@ class Archive:
         installed_line = "Status: install ok installed\n"
         rows = [stanza.strip() + "\n" + installed_line for stanza in stanzas.split("\n\n") if stanza.strip()]
         (self._root / "status").write_text("\n".join(rows))
+
+    def _write_pins(self, pins: dict[str, str]) -> None:
+        rows = [f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n" for name, version in pins.items()]
+        (self._root / "preferences").write_text("\n".join(rows))
 
     def _apt(self, command: list[str], environment: dict[str, str]) -> str:
         if shutil.which(command[0]) is None:
