@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from slipway import paths
 from slipway.deb import Archive
 from slipway.errors import SlipwayError
+from slipway.files import write_atomic
 from slipway.image.contexts import EPOCH, staging_root
 from slipway.image.hierarchy import BUILDER, Hierarchy
 from slipway.image.locks import debs_of
 from slipway.image.plan import Plan, make_plans
-from slipway.image.rootfs import build_rootfs
+from slipway.image.rootfs import write_rootfs
 from slipway.image.state import Record, read_record
 from slipway.progress import say
 
@@ -100,11 +101,13 @@ def _build_one(engine: Engine, plan: Plan, old: Record | None) -> Record:
         str(folder),
         env={"SOURCE_DATE_EPOCH": str(EPOCH)},
     )
+    log = paths.LOGS / f"image-{name}.log"
+    write_atomic(log, answer.stderr)
     if answer.returncode != 0:
         raise SlipwayError(
             f"image {name} could not be built",
             seen="\n".join(answer.stderr.strip().splitlines()[-_TAIL:]),
-            rule="every step of its Dockerfile succeeds without network",
+            rule=f"every step of its Dockerfile succeeds without network; the whole log is {log}",
             edit=str(paths.IMAGES / name / "Dockerfile"),
             run="nox -s image",
         )
@@ -146,15 +149,14 @@ def _stage(plan: Plan) -> tuple[list[str], Path]:
     """Write the build's folders; return the words that name the further ones, and the Dockerfile's own."""
     root = staging_root() / plan.image.name
     if plan.image.debs:
-        debs = debs_of(plan.image)
-        files = Archive().fetch(debs)
+        files = Archive().fetch(debs_of(plan.image))
     words: list[str] = []
     for context in plan.contexts[1:]:
         context.stage(root / context.name)
         words += ["--build-context", f"{context.name}={root / context.name}"]
     folder = plan.contexts[0].stage(root / "Dockerfile.d")
     if plan.image.kind == "rootfs":
-        build_rootfs(debs, files, folder / "rootfs.tar")
+        write_rootfs(files, folder / "rootfs.tar")
     return words, folder
 
 

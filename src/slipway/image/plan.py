@@ -66,7 +66,7 @@ def _contexts(image: Image) -> list[Context]:
     # What only people read must not cause a rebuild.
     own.files = {target: source for target, source in own.files.items() if not target.endswith(".md")}
     contexts = [own]
-    if image.debs and image.parent:
+    if image.debs:
         contexts += [_deb_context(image), folder_context("shared", paths.IMAGES / "shared")]
     if image.kind == "build":
         contexts.append(_rattler_context())
