@@ -31,10 +31,10 @@ class StopFilter:
         if self.stopped:
             return ""
         pending = self._held + text
-        found = [at for at in (pending.find(stop) for stop in self.stops) if at >= 0]
+        found = [(at + len(stop), at) for stop in self.stops if (at := pending.find(stop)) >= 0]
         if found:
             self.stopped, self._held = True, ""
-            return pending[: min(found)]
+            return pending[: min(found)[1]]  # the one complete first, so that the cut into pieces does not matter
         keep = max((_overlap(pending, stop) for stop in self.stops), default=0)
         cut = len(pending) - keep
         self._held = pending[cut:]

@@ -74,7 +74,7 @@ def _path(location: Sequence[Any]) -> str:
     for part in location:
         if isinstance(part, int):
             name += f"[{part}]"
-        elif not part.startswith(("list[", "function-", "str")):
+        elif part != "str" and not part.startswith(("list[", "function-")):
             name += f".{part}" if name else part
     return name
 

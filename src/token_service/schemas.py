@@ -10,7 +10,7 @@ MAX_STOPS = 4
 
 
 def _encodable(text: str) -> str:
-    """Refuse lone surrogates, which JSON can spell (`"\\ud800"`) and UTF-8, hence the tokenizer, cannot."""
+    """Refuse lone surrogates: JSON can spell them, UTF-8 and hence the tokenizer cannot."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,0 +1,37 @@
+"""Models, health and metrics of the deployed service."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import httpx
+    import openai
+
+
+def test_models_are_listed(api: openai.OpenAI, model: str) -> None:
+    """The served model is in the list and can be asked for."""
+    assert model in [entry.id for entry in api.models.list()]
+    assert api.models.retrieve(model).id == model
+
+
+def test_service_is_alive_and_ready(http: httpx.Client) -> None:
+    """Readiness has made a forward pass."""
+    assert http.get("/livez").status_code == 200
+    assert http.get("/readyz").json() == {"status": "ready"}
+
+
+def test_metrics_count_requests(http: httpx.Client, model: str) -> None:
+    """Generated tokens and ended requests show up; with several replicas a balancer may show another one's count."""
+
+    def counted() -> float:
+        lines = http.get("/metrics").text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("token_service_request_success"))
+
+    body = {"model": model, "prompt": "The", "max_tokens": 1}
+    before = counted()
+    deadline = time.monotonic() + 10
+    while counted() <= before:
+        assert time.monotonic() < deadline, f"still {before} ended requests"
+        assert http.post("/v1/completions", json=body).status_code == 200
