@@ -63,7 +63,9 @@ def _load_patches() -> dict[str, list[dict[str, str]]]:
 def _apply(files: dict[str, Member], path: str, patch: list[dict[str, str]]) -> Member:
     if path not in files:
         raise SlipwayError(
-            f"Debian's Python has no {path}", rule="every patched file exists", edit=f"src/slipway/channel/{_PATCHES.name}"
+            f"Debian's Python has no {path}",
+            rule="every patched file exists",
+            edit=f"src/slipway/channel/{_PATCHES.name}",
         )
     text = files[path].data.decode()
     for change in patch:

@@ -16,7 +16,6 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import canonicalize_name
 
 from slipway import paths
-from slipway.channel.artefact import Wheel
 from slipway.channel.wheel import PYTHON
 from slipway.deb import LockDrift
 from slipway.errors import SlipwayError
@@ -24,6 +23,8 @@ from slipway.files import sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from slipway.channel.artefact import Wheel
 
 _NEWEST_GLIBC_MINOR = 36
 """bookworm's glibc is 2.36; wheels for newer ones do not load in the images."""
@@ -63,7 +64,7 @@ def resolve_wheels(requirements: list[str], constraints: list[str], python: Path
         if not report.is_file():
             raise _explain(said, "pip cannot resolve the wheels of the environments")
         rows: list[dict[str, Any]] = json.loads(report.read_text())["install"]
-    wheels = {}
+    wheels: dict[str, tuple[str, str, str]] = {}
     for row in rows:
         url = row["download_info"]["url"]
         file = unquote(PurePosixPath(urlsplit(url).path).name)
@@ -72,12 +73,12 @@ def resolve_wheels(requirements: list[str], constraints: list[str], python: Path
     return wheels
 
 
-def fetch_wheels(wheels: list[Wheel], on_done: Callable[[int], None] = lambda size: None) -> dict[Wheel, Path]:
+def fetch_wheels(wheels: list[Wheel], on_done: Callable[[int], None] | None = None) -> dict[Wheel, Path]:
     """Return the files of `wheels` in the cache, downloading and verifying those that are missing.
 
     Args:
         wheels: What to have.
-        on_done: Called with the bytes of each finished group.
+        on_done: Called, where given, with the bytes of each finished group.
 
     Raises:
         LockDrift: the index no longer holds one of the versions and the cache does not either.
@@ -101,7 +102,7 @@ def _group(wheels: list[Wheel]) -> list[list[Wheel]]:
     return [group for group in groups if group]
 
 
-def _fetch_group(wheels: list[Wheel], targets: dict[Wheel, Path], on_done: Callable[[int], None]) -> None:
+def _fetch_group(wheels: list[Wheel], targets: dict[Wheel, Path], on_done: Callable[[int], None] | None) -> None:
     folder = next(iter(targets.values())).parent.parent
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as name:
         requirements = Path(name, "requirements.txt")
@@ -117,7 +118,8 @@ def _fetch_group(wheels: list[Wheel], targets: dict[Wheel, Path], on_done: Calla
                 raise _explain(said, f"the index served another file than {wheel.file}")
             targets[wheel].parent.mkdir(exist_ok=True)
             file.replace(targets[wheel])
-    on_done(sum(wheel.size for wheel in wheels))
+    if on_done:
+        on_done(sum(wheel.size for wheel in wheels))
 
 
 def _pip(words: list[str], python: Path | None) -> tuple[bool, str]:

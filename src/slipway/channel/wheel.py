@@ -94,7 +94,9 @@ def convert_wheel(recipe: Recipe, path: Path) -> Content:
             member = _place(name, data, bool(item.external_attr >> 16 & 0o111), info, layout)
             files.append(member)
             if _is_licence(name, info):
-                licences[PurePosixPath(name).name if "/licenses/" not in name else name.split("/licenses/", 1)[1]] = data
+                licences[PurePosixPath(name).name if "/licenses/" not in name else name.split("/licenses/", 1)[1]] = (
+                    data
+                )
     if recipe.subdir != "noarch":
         files += [_script(name, value) for name, value in sorted(points.items())]
     site = PurePosixPath(layout["site"])

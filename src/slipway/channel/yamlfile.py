@@ -33,7 +33,10 @@ class YamlFile:
         except MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise SlipwayError(
-                f"{self.name}:{line} is not YAML", seen=str(error.problem), rule="valid YAML", edit=f"{self.name}:{line}"
+                f"{self.name}:{line} is not YAML",
+                seen=str(error.problem),
+                rule="valid YAML",
+                edit=f"{self.name}:{line}",
             ) from error
         if not isinstance(content, CommentedMap):
             self.fail(1, "the file", type(content).__name__, "a mapping of keys to values")
@@ -53,7 +56,7 @@ class YamlFile:
             run="nox -s lock",
         )
 
-    def line(self, parent: CommentedMap | CommentedSeq, key: str | int) -> int:
+    def line(self, parent: Any, key: str | int) -> int:  # noqa: ANN401 - ruamel subclasses list and dict
         """Return the 1-based line of an entry of `parent`."""
         try:
             position = parent.lc.item(key) if isinstance(parent, CommentedSeq) else parent.lc.key(key)
@@ -71,7 +74,9 @@ class YamlFile:
             if key not in allowed:
                 self.fail(self.line(parent, key), "the key", key, f"one of {', '.join(sorted(allowed))}")
         for key in sorted(required - set(parent)):
-            self.fail(int(parent.lc.line or 0) + 1, f"a mapping without the key {key}", ", ".join(parent), f"{key}: ...")
+            self.fail(
+                int(parent.lc.line or 0) + 1, f"a mapping without the key {key}", ", ".join(parent), f"{key}: ..."
+            )
 
     def text(self, parent: CommentedMap, key: str, default: str = "") -> str:
         """Return a text value.

@@ -9,12 +9,22 @@ import click
 from slipway import paths
 from slipway.progress import say
 
+_MOST_LINES = 40
+
 
 @click.command("lock", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--check", is_flag=True, help="Change nothing; fail when locks and inputs disagree, saying which line.")
 @click.option("--upgrade", multiple=True, metavar="NAME", help="Do not keep NAME's locked version; * for all.")
+@click.option(
+    "--drift",
+    type=click.Choice(["fail", "relock"]),
+    envvar="SLIPWAY_LOCK_DRIFT",
+    default="relock",
+    show_default=True,
+    help="When a locked version has vanished from its upstream: stop, or lock what replaces it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-def command(*, check: bool, upgrade: tuple[str, ...], as_json: bool) -> None:
+def command(*, check: bool, upgrade: tuple[str, ...], drift: str, as_json: bool) -> None:
     """Lock the channel, the environments and the images' Debian packages into locks/."""
     if check:
         from slipway.lock.check import check_locks  # noqa: PLC0415 - a check must not wait for the solver's import
@@ -25,10 +35,12 @@ def command(*, check: bool, upgrade: tuple[str, ...], as_json: bool) -> None:
     else:
         from slipway.lock.relock import Relock  # noqa: PLC0415 - the same
 
-        relock = Relock(upgrade=frozenset(upgrade))
+        relock = Relock(upgrade=frozenset(upgrade), drift=drift)
         changed = relock.run()
-        for line in relock.differences:
+        for line in relock.differences[:_MOST_LINES]:
             say(f"lock: {line}")
+        if len(relock.differences) > _MOST_LINES:
+            say(f"lock: and {len(relock.differences) - _MOST_LINES} more; git diff locks shows all")
         say("lock: written" if changed else "lock: nothing changed")
         result = {"changed": changed}
     if as_json:

@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
 from typing import TYPE_CHECKING
 
-from rattler import Channel, Gateway, MatchSpec, Subdir, install, solve
-from rattler.virtual_package import VirtualPackage
+from rattler import RepoDataRecord, install
 
 from slipway import paths
+from slipway.channel.aio import run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from slipway.channel.artefact import Recipe
+    from slipway.channel.artefact import Artefact
 
 
-def install_interpreter(channel: Path, python: Recipe) -> Path:
-    """Install `python` with its libraries from `channel`, once per build of it, and return its program.
-
-    Raises:
-        SlipwayError: never; rattler's own errors pass through, as they are defects of the conversion.
-    """
-    prefix = paths.CACHE / "interpreter" / f"{python.version}-{python.build}"
-    program = prefix / "bin" / "python"
+def install_interpreter(channel: Path, artefacts: list[Artefact]) -> Path:
+    """Install `artefacts`, CPython and its libraries, from `channel` once, and return the interpreter's path."""
+    key = hashlib.sha256("".join(sorted(artefact.sha256 for artefact in artefacts)).encode()).hexdigest()[:12]
+    prefix = paths.CACHE / "interpreter" / key
     if not (prefix / ".complete").is_file():
-        shutil.rmtree(prefix, ignore_errors=True)
-        asyncio.run(_install(channel, f"python=={python.version}={python.build}", prefix))
+        shutil.rmtree(prefix.parent, ignore_errors=True)
+        run(_install([channel / artefact.path for artefact in artefacts], prefix))
         (prefix / ".complete").touch()
-    return program
+    return prefix / "bin" / "python"
 
 
-async def _install(channel: Path, spec: str, prefix: Path) -> None:
-    records = await solve(
-        sources=[Channel(channel.as_uri())],
-        specs=[MatchSpec(spec)],
-        gateway=Gateway(),
-        platforms=[Subdir("linux-64"), Subdir("noarch")],
-        virtual_packages=VirtualPackage.detect(),
-    )
-    await install(records, target_prefix=prefix, cache_dir=paths.CACHE / "pkgs", show_progress=False)
+async def _install(packages: list[Path], prefix: Path) -> None:
+    records = await asyncio.gather(*(RepoDataRecord.from_package_archive(path) for path in packages))
+    await install(list(records), target_prefix=prefix, cache_dir=paths.CACHE / "pkgs", show_progress=False)

@@ -129,7 +129,8 @@ class WheelRecipes:
         if marker is None:
             return "" in extras
         return any(
-            marker.evaluate({**self._markers, "extra": extra}) and (not extra or "extra" in str(marker)) for extra in extras
+            marker.evaluate({**self._markers, "extra": extra}) and (not extra or "extra" in str(marker))
+            for extra in extras
         )
 
 

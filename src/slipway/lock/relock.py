@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.utils import canonicalize_name
-
 from slipway import paths
-from slipway.channel.artefact import Artefact, Recipe, Wheel
+from slipway.channel.build import mark_built
 from slipway.channel.config import ChannelConfig, read_config
 from slipway.channel.convert import Job, convert_all
 from slipway.channel.index import index_channel
-from slipway.channel.pip import fetch_wheels, resolve_wheels
-from slipway.deb import Archive
+from slipway.channel.pip import fetch_wheels
+from slipway.deb import Archive, LockDrift
 from slipway.errors import SlipwayError
 from slipway.files import sha256_file, write_atomic
 from slipway.lock.environment import Environment, read_environments
@@ -32,9 +30,11 @@ from slipway.lock.store import (
     write_channel_lock,
     write_image_lock,
 )
+from slipway.lock.wheels import WheelLocker
 from slipway.progress import say
 
 if TYPE_CHECKING:
+    from slipway.channel.artefact import Artefact, Recipe, Wheel
     from slipway.deb import Deb
 
 
@@ -45,11 +45,14 @@ class Relock:
     Args:
         root: The checkout.
         upgrade: conda or Debian names whose locked version is not kept; `*` for all.
+        drift: `relock` locks what replaces a vanished version, `fail` stops there.
         archive: The Debian packages; the channel's suite through the machine's mirror by default.
+        differences: After a run: one line per package whose lock changed.
     """
 
     root: Path = paths.ROOT
     upgrade: frozenset[str] = frozenset()
+    drift: str = "relock"
     archive: Archive | None = None
     differences: list[str] = field(default_factory=list)
 
@@ -73,6 +76,7 @@ class Relock:
         pins = {deb.name: deb.version for deb in known if not self._upgrades(deb.name)}
         images = lock_images(self.root, archive, pins)
         deb_recipes = self._deb_recipes(config, archive, pins)
+        self._check_debs(images, deb_recipes, pins)
         debs = archive.fetch([deb for recipe in deb_recipes for deb in recipe.debs])
         files: dict[Deb | Wheel, Path] = dict(zip([d for r in deb_recipes for d in r.debs], debs, strict=True))
         artefacts = self._convert(deb_recipes, files, old)
@@ -86,11 +90,10 @@ class Relock:
                 edit="channel.yml",
                 run="nox -s lock",
             )
-        index_channel(paths.CHANNEL)
-        interpreter = install_interpreter(paths.CHANNEL, python)
-        wheels = self._resolve(config, environments, old, interpreter)
+        interpreter = install_interpreter(paths.CHANNEL, artefacts)
+        wheels = WheelLocker(config, old, self.upgrade, self.drift).resolve(environments, interpreter)
         found = fetch_wheels(wheels)
-        files.update(found)
+        files = {**files, **found}
         recipes = WheelRecipes(config, found, python.version).all()
         artefacts += self._convert(recipes, files, old)
 
@@ -98,7 +101,9 @@ class Relock:
         self._keep_only(artefacts)
         index_channel(paths.CHANNEL)
         lock = ChannelLock(digest_inputs(self.root), artefacts)
-        return self._write(locks, environments, lock, images)
+        changed = self._write(locks, environments, lock, images)
+        mark_built(lock, paths.CHANNEL)
+        return changed
 
     def _upgrades(self, name: str) -> bool:
         return "*" in self.upgrade or name in self.upgrade
@@ -109,41 +114,21 @@ class Relock:
         resolved = {deb.name: deb for deb in archive.resolve(names, None, pins)}
         return [deb_recipe(package, resolved) for package in packages]
 
-    def _resolve(
-        self, config: ChannelConfig, environments: list[Environment], old: list[Artefact], python: Path
-    ) -> list[Wheel]:
-        """Return the wheels of all environments; a locked version is kept where it still fits."""
-        kept = {one.recipe.wheel.name: one.recipe.wheel for one in old if one.recipe.wheel}
-        constraints = [
-            f"{wheel.name}=={wheel.version}"
-            for wheel in kept.values()
-            if not self._upgrades(config.conda_name(wheel.name))
-        ]
-        wheels: dict[tuple[str, str], Wheel] = {}
-        for environment in environments:
-            requirements, pinned = _requirements(config, environment)
-            limits = [line for line in constraints if line.split("==")[0] not in pinned]
-            rows = self._resolve_keeping(requirements, limits, python)
-            for name, (version, file, sha256) in sorted(rows.items()):
-                locked = kept.get(name)
-                size = locked.size if locked and locked.sha256 == sha256 else 0
-                wheels[name, version] = Wheel(name, version, file, sha256, size)
-        fetched = fetch_wheels(list(wheels.values()))
-        return [
-            Wheel(wheel.name, wheel.version, wheel.file, wheel.sha256, path.stat().st_size)
-            for wheel, path in fetched.items()
-        ]
-
-    def _resolve_keeping(
-        self, requirements: list[str], limits: list[str], python: Path
-    ) -> dict[str, tuple[str, str, str]]:
-        try:
-            return resolve_wheels(requirements, limits, python)
-        except SlipwayError:
-            if not limits:
-                raise
-            # A kept version has vanished or contradicts a new pin; what pip then says without limits is the real story.
-            return resolve_wheels(requirements, [], python)
+    def _check_debs(self, images: dict[str, list[Deb]], recipes: list[Recipe], pins: dict[str, str]) -> None:
+        """Refuse, where drift is to fail, Debian packages whose kept version the archive no longer has."""
+        found = {deb for recipe in recipes for deb in recipe.debs} | {deb for debs in images.values() for deb in debs}
+        moved = sorted(
+            f"{deb.name} {pins[deb.name]}" for deb in found if pins.get(deb.name, deb.version) != deb.version
+        )
+        if moved and self.drift == "fail":
+            raise LockDrift(
+                "locked Debian packages are no longer on the mirror",
+                seen=", ".join(moved),
+                rule="slipway_lock_drift is fail: a locked version is kept",
+                edit="slipway_lock_drift: relock, to lock what replaces them",
+                run="nox -s lock -- --drift relock",
+                vanished=moved,
+            )
 
     def _convert(self, recipes: list[Recipe], files: dict[Deb | Wheel, Path], old: list[Artefact]) -> list[Artefact]:
         """Return the artefacts of `recipes`, converting those that the channel does not hold as locked."""
@@ -200,18 +185,3 @@ class Relock:
 
 def _holds(path: Path, sha256: str) -> bool:
     return path.is_file() and sha256_file(path) == sha256
-
-
-def _requirements(config: ChannelConfig, environment: Environment) -> tuple[list[str], set[str]]:
-    """Return an environment's wheels as PEP 508 requirements, and the normalised names of those that are pinned."""
-    requirements: list[str] = []
-    pinned: set[str] = set()
-    for dependency in environment.dependencies:
-        package = config.package(dependency.name)
-        if package.upstream != "wheel":
-            continue
-        name = config.index_name(dependency.name)
-        if dependency.version:
-            pinned.add(canonicalize_name(name))
-        requirements.append(f"{name}=={dependency.version}" if dependency.version else name)
-    return requirements, pinned

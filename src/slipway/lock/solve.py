@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from rattler import (
@@ -20,7 +19,9 @@ from rattler import (
     solve,
 )
 
+from slipway.channel.aio import run
 from slipway.errors import SlipwayError
+from slipway.lock.store import CHANNEL_URL, PLATFORM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 
     from slipway.lock.environment import Environment
 
-CHANNEL_URL = "http://127.0.0.1:8081/slipway"
-"""Where the channel container serves the channel; consumers of a lock may put another base in its place."""
-
-PLATFORM = "linux-64"
 _VIRTUAL = {"__unix": "0", "__linux": "6.1", "__glibc": "2.36", "__archspec": "1"}
 """What the images offer: bookworm's glibc, on any x86_64 processor."""
 
@@ -43,9 +40,12 @@ def solve_environment(environment: Environment, channel: Path) -> list[RepoDataR
     Raises:
         SlipwayError: it cannot be solved; the message holds the solver's explanation.
     """
-    virtual = [GenericVirtualPackage(PackageName(name), Version(version), BuildString("0")) for name, version in _VIRTUAL.items()]
+    virtual = [
+        GenericVirtualPackage(PackageName(name), Version(version), BuildString("0"))
+        for name, version in _VIRTUAL.items()
+    ]
     try:
-        records = asyncio.run(
+        records = run(
             solve(
                 sources=[Channel(channel.as_uri())],
                 specs=[MatchSpec(dependency.spec) for dependency in environment.dependencies],
