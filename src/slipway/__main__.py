@@ -16,6 +16,7 @@ _COMMANDS = {
     "flow": "slipway.flow.cli",
     "image": "slipway.image.cli",
     "lock": "slipway.lock.cli",
+    "molecule": "slipway.molecule",
     "roles": "slipway.roles",
     "stack": "slipway.stack.cli",
     "verify": "slipway.verify",
