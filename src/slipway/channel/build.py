@@ -57,7 +57,7 @@ def build_channel(lock: ChannelLock, suite: str, report: Report, channel: Path |
     """
     channel = channel or paths.CHANNEL
     stamp = channel / _STAMP
-    if stamp.is_file() and stamp.read_text() == _state(lock, channel):
+    if is_built(lock, channel):
         return Built(changed=False, converted=0, packages=len(lock.artefacts))
     stamp.unlink(missing_ok=True)
     _remove_strangers(lock, channel)
@@ -74,6 +74,12 @@ def build_channel(lock: ChannelLock, suite: str, report: Report, channel: Path |
     return Built(changed=True, converted=len(missing), packages=len(lock.artefacts))
 
 
+def is_built(lock: ChannelLock, channel: Path) -> bool:
+    """Whether `channel` is as `mark_built` saw it for the same lock, by sizes and times, not by reading it all."""
+    stamp = channel / _STAMP
+    return stamp.is_file() and stamp.read_text() == _state(lock, channel)
+
+
 def mark_built(lock: ChannelLock, channel: Path) -> None:
     """Note that `channel` holds exactly what `lock` says and is indexed, so that the next build finds nothing to do."""
     write_atomic(channel / _STAMP, _state(lock, channel))
@@ -87,7 +93,8 @@ def _fetch(artefacts: list[Artefact], suite: str, report: Report) -> dict[Deb | 
     if debs:
         files.update(zip(debs, Archive(suite).fetch(debs), strict=True))
         report.advance(sum(deb.size for deb in debs))
-    return {**files, **fetch_wheels(wheels, report.advance)}
+    files.update(fetch_wheels(wheels, report.advance).items())
+    return files
 
 
 def _is_as_locked(path: Path, artefact: Artefact) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway import paths
-from slipway.channel.build import mark_built
+from slipway.channel.build import is_built, mark_built
 from slipway.channel.config import ChannelConfig, read_config
 from slipway.channel.convert import Job, convert_all
 from slipway.channel.index import index_channel
@@ -93,14 +93,15 @@ class Relock:
         interpreter = install_interpreter(paths.CHANNEL, artefacts)
         wheels = WheelLocker(config, old, self.upgrade, self.drift).resolve(environments, interpreter)
         found = fetch_wheels(wheels)
-        files = {**files, **found}
+        files.update(found.items())
         recipes = WheelRecipes(config, found, python.version).all()
         artefacts += self._convert(recipes, files, old)
 
         say("lock: environments")
         self._keep_only(artefacts)
-        index_channel(paths.CHANNEL)
         lock = ChannelLock(digest_inputs(self.root), artefacts)
+        if not is_built(lock, paths.CHANNEL):
+            index_channel(paths.CHANNEL)
         changed = self._write(locks, environments, lock, images)
         mark_built(lock, paths.CHANNEL)
         return changed
