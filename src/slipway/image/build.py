@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "slipway"
 _WORKERS = 3
-_TAIL = 30
+_TAIL = 20
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,19 @@ def _build_one(engine: Engine, plan: Plan, old: Record | None) -> Record:
     if answer.returncode != 0:
         raise SlipwayError(
             f"image {name} could not be built",
-            seen="\n".join(answer.stderr.strip().splitlines()[-_TAIL:]),
+            seen=_reason(answer.stderr),
             rule=f"every step of its Dockerfile succeeds without network; the whole log is {log}",
             edit=str(paths.IMAGES / name / "Dockerfile"),
             run="nox -s image",
         )
     shutil.rmtree(staging_root() / name, ignore_errors=True)
     return _finish(engine, fresh, old)
+
+
+def _reason(log: str) -> str:
+    """Return the part of BuildKit's log that says why: what the failed step wrote, without the echoed Dockerfile."""
+    rows = log.split("\n------\n")
+    return "\n".join(rows[1].splitlines()[-_TAIL:]) if len(rows) > 1 else log.strip()[-2000:]
 
 
 def _packing(engine: Engine, plan: Plan) -> str:
@@ -150,11 +156,13 @@ def _stage(plan: Plan) -> tuple[list[str], Path]:
     root = staging_root() / plan.image.name
     if plan.image.debs:
         files = Archive().fetch(debs_of(plan.image))
+    # BuildKit takes a file of the same folder, size and time for unchanged, and all times are equal here: the folder's
+    # name must tell one content from another.
+    folders = {context.name: context.stage(root / f"{context.name}-{context.key()[:12]}") for context in plan.contexts}
+    folder = folders.pop(plan.contexts[0].name)
     words: list[str] = []
-    for context in plan.contexts[1:]:
-        context.stage(root / context.name)
-        words += ["--build-context", f"{context.name}={root / context.name}"]
-    folder = plan.contexts[0].stage(root / "Dockerfile.d")
+    for context, place in folders.items():
+        words += ["--build-context", f"{context}={place}"]
     if plan.image.kind == "rootfs":
         write_rootfs(files, folder / "rootfs.tar")
     return words, folder

@@ -92,7 +92,6 @@ def _environment_contexts(image: Image) -> list[Context]:
     return [
         Context("channel", {file: paths.CHANNEL / file for file in packages}, packages),
         Context("lock", {"environment.lock": lock, "explicit.txt": explicit}),
-        folder_context("install", paths.IMAGES / "builder"),
     ]
 
 
