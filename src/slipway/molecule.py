@@ -95,7 +95,9 @@ def _run(scenario: Scenario, *, keep: bool) -> Outcome:
         status = _molecule("test", scenario, stream.fileno(), "--destroy=never")
         if status != 0:
             _collect_logs(scenario, reports)
-        if not keep:
+    if not keep:
+        # A log of its own: the end of the other one says what failed.
+        with (reports / "destroy.log").open("wb") as stream:
             _molecule("destroy", scenario, stream.fileno())
     return Outcome(scenario, status, time.monotonic() - started, log)
 
