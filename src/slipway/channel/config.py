@@ -31,6 +31,7 @@ class Package:
         exclude: Globs over installed paths that are left out.
         convert: Name of a special conversion: empty or `cpython`.
         noarch: Whether a `deb` package holds no machine code.
+        line: Line in `channel.yml`, from 1; 0 for a package that is not named there.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Package:
     exclude: tuple[str, ...] = ()
     convert: str = ""
     noarch: bool = False
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,4 +123,5 @@ def _read_package(file: YamlFile, packages: CommentedMap, name: str) -> Package:
         exclude=tuple(file.texts(row, "exclude")),
         convert=convert,
         noarch=noarch,
+        line=file.line(packages, name),
     )

@@ -81,10 +81,10 @@ def _check_config(config: ChannelConfig, lock: ChannelLock) -> None:
         said = (package.upstream, package.exclude, package.convert)
         if said != (recipe.kind, recipe.exclude, recipe.convert):
             raise _disagree(
-                f"channel.yml: {package.name} disagrees with its lock",
+                f"{where}: {package.name} disagrees with its lock",
                 f"{recipe.kind}, {len(recipe.exclude)} exclusions",
                 f"{package.upstream}, {len(package.exclude)} exclusions",
-                "channel.yml",
+                where,
             )
 
 
