@@ -28,6 +28,8 @@ def _serve(config: settings.Settings) -> None:
     """Import what is heavy only now: a wrong setting is reported within a tenth of a second."""
     _share_metrics(config.metrics_dir)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its thread pool does not survive the fork
+    # Waiting threads sleep instead of spinning: on shared cores spinning made a token 2 to 4 times slower (measured).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HOME", str(Path(os.environ.get("TMPDIR") or "/tmp") / "huggingface"))  # noqa: S108
     from token_service import app, model, server  # noqa: PLC0415 - see the docstring

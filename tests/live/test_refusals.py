@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import openai
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 @pytest.mark.parametrize(
@@ -55,6 +52,6 @@ def test_wrong_key_is_401(http: httpx.Client, key: str | None) -> None:
     if "authorization" not in http.headers:
         pytest.skip("SLIPWAY_API_KEY is not set: the service is open")
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    get: Callable[..., httpx.Response] = httpx.Client(base_url=http.base_url, headers=headers).get
-    assert get("/v1/models").status_code == 401
-    assert get("/livez").status_code == get("/readyz").status_code == get("/metrics").status_code == 200
+    with httpx.Client(base_url=http.base_url, headers=headers) as stranger:
+        assert stranger.get("/v1/models").status_code == 401
+        assert [stranger.get(path).status_code for path in ("/livez", "/readyz", "/metrics")] == [200, 200, 200]
