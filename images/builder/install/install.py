@@ -111,7 +111,7 @@ def write_bytecode(start: Path) -> None:
 
 def write_entrypoint(path: Path) -> None:
     """Write the environment's activation as a script that runs it once and becomes the given program."""
-    variables = ActivationVariables(None, _SYSTEM_PATH, PathModificationBehavior.Prepend)
+    variables = ActivationVariables(None, _SYSTEM_PATH, PathModificationBehavior.Replace)
     script = activate(PREFIX, variables, Shell.bash).script
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'#!/bin/bash\n# Written when the image was built.\n{script.strip()}\nexec "$@"\n')

@@ -125,13 +125,14 @@ def _packing(engine: Engine, plan: Plan) -> str:
     """Choose how layers are packed.
 
     In containerd's store that happens now, and zstd takes a fraction of gzip's time for smaller layers; what is never
-    pushed is not packed at all. The classic store packs when pushing and takes no wishes.
+    pushed is not packed at all. OCI media types, because Docker's own have no zstd: `docker images` would leave such an
+    image out. The classic store packs when pushing and takes no wishes.
     """
     if not engine.snapshotter:
         return ""
     if not plan.image.pushed:
-        return ",compression=uncompressed"
-    return ",compression=zstd,compression-level=3,force-compression=true"
+        return ",oci-mediatypes=true,compression=uncompressed"
+    return ",oci-mediatypes=true,compression=zstd,compression-level=3,force-compression=true"
 
 
 def _finish(engine: Engine, fresh: Record, old: Record | None) -> Record:
