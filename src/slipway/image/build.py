@@ -157,9 +157,7 @@ def _stage(plan: Plan) -> tuple[list[str], Path]:
     root = staging_root() / plan.image.name
     if plan.image.debs:
         files = Archive().fetch(debs_of(plan.image))
-    # BuildKit takes a file of the same folder, size and time for unchanged, and all times are equal here: the folder's
-    # name must tell one content from another.
-    folders = {context.name: context.stage(root / f"{context.name}-{context.key()[:12]}") for context in plan.contexts}
+    folders = {context.name: context.stage(root / context.name) for context in plan.contexts}
     folder = folders.pop(plan.contexts[0].name)
     words: list[str] = []
     for context, place in folders.items():

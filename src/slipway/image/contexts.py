@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 EPOCH = 1767225600
 """SOURCE_DATE_EPOCH of every image, seconds since 1970: 2026-01-01. A fixed date, so that content alone decides."""
 
+_SPREAD = 10_000_000
+"""Seconds before `EPOCH` over which the times of files are spread: four months."""
+
 _IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*.swp", ".mypy_cache", ".ruff_cache")
 
 
@@ -125,6 +128,10 @@ def _place(source: Path, place: Path, *, link: bool) -> None:
         except OSError:  # another file system
             shutil.copyfile(source, place)
         return
-    shutil.copyfile(source, place)
+    content = source.read_bytes()
+    place.write_bytes(content)
     place.chmod(_mode(source))
-    os.utime(place, (EPOCH, EPOCH))
+    # BuildKit takes a file of the same name, size and time for the one it received earlier, so that equal times for all
+    # would hide a change. The content decides the time: the same everywhere, another one after an edit.
+    moment = EPOCH - int.from_bytes(hashlib.sha256(content).digest()[:8], "big") % _SPREAD
+    os.utime(place, (moment, moment))

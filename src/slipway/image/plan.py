@@ -17,7 +17,7 @@ from slipway.image.locks import debs_of, environment_lock, explicit_packages
 if TYPE_CHECKING:
     from slipway.image.hierarchy import Hierarchy, Image
 
-_FORMAT = "3"
+_FORMAT = "4"
 """Raised when this code builds differently from the same inputs."""
 
 
