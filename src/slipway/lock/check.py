@@ -54,7 +54,7 @@ def _check_environment(root: Path, environment: Environment, lock: ChannelLock) 
             f"{where} names packages that locks/channel.yml does not", strangers[0], "the same packages", where
         )
     rows = load(root / "locks" / f"{environment.name}.lock")["packages"]
-    hashes = {str(row["conda"]).removeprefix(f"{CHANNEL_URL}/"): row["sha256"] for row in rows}
+    hashes = {str(row["conda"]).removeprefix(f"{CHANNEL_URL}/"): str(row["sha256"]) for row in rows}
     if hashes != explicit:
         odd = min(set(hashes.items()) ^ set(explicit.items()))
         where = f"locks/{environment.name}.lock"
@@ -71,11 +71,10 @@ def _explicit(path: Path) -> dict[str, str]:
 def _check_config(config: ChannelConfig, lock: ChannelLock) -> None:
     for package in config.packages.values():
         artefact = lock.find(package.name)
+        where = f"channel.yml:{package.line}"
         if artefact is None:
             if package.upstream == "deb":
-                raise _disagree(
-                    f"channel.yml: {package.name} is not locked", "no such package", "locked", "channel.yml"
-                )
+                raise _disagree(f"{where}: {package.name} is not locked", "no such package", "locked", where)
             continue
         recipe = artefact.recipe
         said = (package.upstream, package.exclude, package.convert)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from slipway.channel.config import ChannelConfig
     from slipway.lock.environment import Environment
 
+_BLAMED = re.compile(r"(?:\(constraint\)|distribution found for|the requirement) ([\w.-]+==[\w.+!-]+?)(?=\.?(?:\s|$))")
+"""Where pip names the limit that it could not keep to."""
+
 
 class WheelLocker:
     """Chooses the wheels of a channel.
@@ -79,7 +82,8 @@ class WheelLocker:
             try:
                 return resolve_wheels(requirements, kept, python)
             except SlipwayError as error:
-                named = [line for line in kept if re.search(rf"\b{re.escape(line)}(?![\w.])", error.seen)]
+                blamed = set(_BLAMED.findall(error.seen))
+                named = [line for line in kept if line in blamed]
                 if not named:
                     raise
                 if self._drift == "fail":
