@@ -26,6 +26,7 @@ nox.options.default_venv_backend = "none"
 ROOT = Path(__file__).resolve().parent
 TOOLS = ROOT / ".slipway" / "venv"
 PYTHON_SOURCES = ("noxfile.py", "src", "tests", "plugins", "models", "roles", "images", "bench", "molecule")
+SERVICE_SOURCES = ("src/token_service", "tests/token_service", "models")
 
 
 def _lists() -> tuple[Path, ...]:
@@ -161,6 +162,7 @@ def service(session: nox.Session) -> None:
         *(*quiet, "--python", str(overlay / "bin" / "python"), "-r", str(ROOT / "requirements" / "service-test.txt")),
         external=True,
     )
+    _run(session, "mypy", "--python-executable", str(overlay / "bin" / "python"), *SERVICE_SOURCES)
     session.run(
         *(str(overlay / "bin" / "python"), "-m", "pytest", "tests/token_service", *session.posargs),
         external=True,
