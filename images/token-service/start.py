@@ -11,7 +11,8 @@ import gunicorn.glogging
 import gunicorn.workers.base
 import jinja2
 import orjson
-import prometheus_client
+import prometheus_client.multiprocess
+import pydantic.v1
 import sse_starlette
 import tokenizers.decoders
 import torch

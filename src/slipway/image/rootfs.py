@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MERGED = ("bin", "lib", "lib64", "sbin")
 """Folders that are links into /usr from the start; bookworm's packages still ship files in both."""
 
-_EXCLUDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian")
+_EXCLUDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "usr/include")
 _WORKERS = 2
 
 

@@ -1,0 +1,108 @@
+"""The token service's environment inside its image."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from slipway import paths
+from slipway.image.build import local_tag
+from slipway.image.locks import explicit_packages
+
+if TYPE_CHECKING:
+    from tests.images.conftest import Container
+
+    from slipway.image.engine import Engine
+
+_START = """
+import json, os, sys
+from token_service import app, model, server, settings
+from token_service.engine import Engine
+missing = [
+    name for name, module in list(sys.modules.items())
+    if isinstance(getattr(module, "__file__", None), str) and module.__file__.endswith(".py")
+    and isinstance(getattr(module, "__cached__", None), str) and not os.path.exists(module.__cached__)
+]
+print(json.dumps(missing))
+"""
+
+
+_DISTRIBUTIONS = """
+import glob, importlib.metadata, json
+name = lambda text: text.lower().replace("_", "-").replace(".", "-")
+rows = [json.load(open(path)) for path in glob.glob("/opt/slipway/env/conda-meta/*.json")]
+known = {{"pytorch": "torch"}.get(row["name"], name(row["name"])): row["version"] for row in rows}
+found = {name(item.name): item.version.split("+")[0] for item in importlib.metadata.distributions()}
+print(json.dumps({key: [value, known.get(key)] for key, value in found.items() if known.get(key) != value}))
+"""
+
+
+def test_python_is_the_locked_one(container: Container) -> None:
+    """`python` is the environment's, of the locked version."""
+    version = next(
+        file.split("/")[1].split("-")[1] for file in explicit_packages("token-service") if "/python-3" in file
+    )
+    answer = container.exec("python", "-c", "import sys; print(sys.prefix, sys.version.split()[0])").stdout.split()
+    assert answer == ["/opt/slipway/env", version]
+
+
+def test_holds_exactly_the_locked_environment(container: Container) -> None:
+    """conda-meta lists the lock's packages, no more and no fewer."""
+    listed = container.exec("sh", "-c", "cd /opt/slipway/env/conda-meta && ls *.json").stdout.split()
+    locked = [file.split("/")[1].removesuffix(".conda") for file in explicit_packages("token-service")]
+    assert sorted(name.removesuffix(".json") for name in listed) == sorted(locked)
+
+
+def test_distributions_agree_with_the_lock(container: Container) -> None:
+    """importlib.metadata gives the versions that conda-meta gives, for every Python package."""
+    answer = container.exec("python", "-c", _DISTRIBUTIONS)
+    assert json.loads(answer.stdout) == {}, answer.stderr
+
+
+def test_a_start_finds_all_its_bytecode(container: Container) -> None:
+    """Importing the application compiles nothing: images/token-service/start.py covers what a start imports."""
+    answer = container.exec("/opt/slipway/entrypoint", "python", "-c", _START)
+    assert json.loads(answer.stdout.splitlines()[-1]) == [], answer.stderr
+
+
+def test_every_declared_library_runs(container: Container) -> None:
+    """The pruned environment computes, tokenises and speaks TLS and SQL."""
+    script = (
+        "import ctypes, lzma, sqlite3, ssl, numpy, safetensors.torch, tokenizers, torch, uvloop, httptools, orjson\n"
+        "assert torch.nn.functional.softmax(torch.ones(4), 0).sum().item() == 1\n"
+        "assert numpy.linalg.inv(numpy.eye(3)).trace() == 3\n"
+        "sqlite3.connect(':memory:').execute('select 1'); ssl.create_default_context()\n"
+        "print('ok')"
+    )
+    answer = container.exec("python", "-c", script)
+    assert answer.stdout == "ok\n", answer.stderr
+
+
+def test_a_wrong_setting_is_named_at_once(engine: Engine) -> None:
+    """`python -m token_service` without a model ends with a message, not with a traceback."""
+    answer = engine.run("run", "--rm", "--read-only", "--tmpfs=/tmp", "--network=none", local_tag("token-service"))
+    assert answer.returncode != 0
+    assert "Traceback" not in answer.stderr
+    assert "/models/current" in answer.stderr + answer.stdout
+
+
+def test_layers_follow_churn(engine: Engine) -> None:
+    """The application is the last layer and small; a change of code costs kilobytes."""
+    answer = engine.run("history", "--no-trunc", "--format", "{{json .}}", local_tag("token-service"))
+    rows = [json.loads(line) for line in answer.stdout.splitlines()]
+    copies = [row for row in rows if "COPY" in row["CreatedBy"] and "/layers/" in row["CreatedBy"]]
+    assert [row["CreatedBy"].split("/layers/")[1].split()[0] for row in copies] == [
+        "code",
+        "rest",
+        "heavy",
+        "interpreter",
+    ]
+    assert copies[0]["Size"].endswith("kB"), copies[0]["Size"]
+
+
+def test_application_is_the_checkout(container: Container) -> None:
+    """The image carries src/token_service as it is."""
+    for source in sorted((paths.ROOT / "src" / "token_service").glob("*.py")):
+        assert container.exec("cat", f"/opt/slipway/app/token_service/{source.name}").stdout == source.read_text(), (
+            source.name
+        )
