@@ -47,9 +47,11 @@ def docker(host: testinfra.host.Host) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def tasks(docker: Callable[..., Any], settings: Settings) -> list[dict[str, Any]]:
-    """Containers of the token service that run now."""
-    label = f"label=com.docker.swarm.service.name={settings['namespace']}_token-service"
-    found = docker(f"ps --filter {label} --format '{{{{json .ID}}}}'")
+    """Containers of the token service that are to run; ones that finish their last streams are not among them."""
+    service = f"{settings['namespace']}_token-service"
+    rows = docker(f"service ps --filter desired-state=running --format '{{{{json .ID}}}}' {service}")
+    states = docker(f"inspect {' '.join(rows)}") if rows else []
+    found = [state["Status"]["ContainerStatus"]["ContainerID"] for state in states]
     assert found, "no container of the token service runs"
     inspected: list[dict[str, Any]] = docker(f"inspect {' '.join(found)}")
     return inspected
