@@ -10,10 +10,9 @@ from slipway.image.build import local_tag
 from slipway.image.locks import debs_of
 
 if TYPE_CHECKING:
-    from tests.images.conftest import Container
-
     from slipway.image.engine import Engine
     from slipway.image.hierarchy import Hierarchy
+    from tests.images.conftest import Container
 
 
 def test_is_bookworm(container: Container) -> None:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from slipway.image.build import local_tag
 
 if TYPE_CHECKING:
-    from tests.images.conftest import Container
-
     from slipway.image.engine import Engine
+    from tests.images.conftest import Container
 
 
 def test_runs_as_user_1000(container: Container) -> None:

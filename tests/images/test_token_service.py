@@ -10,9 +10,8 @@ from slipway.image.build import local_tag
 from slipway.image.locks import explicit_packages
 
 if TYPE_CHECKING:
-    from tests.images.conftest import Container
-
     from slipway.image.engine import Engine
+    from tests.images.conftest import Container
 
 _START = """
 import json, os, sys

@@ -119,10 +119,10 @@ def write_entrypoint(path: Path) -> None:
 
 
 def set_times(folder: Path, epoch: int) -> None:
-    """Give everything below `folder` one time and modes without a trace of this build's umask."""
+    """Give everything below `folder` one time, and modes that every user can read."""
     for path in [*folder.rglob("*"), folder]:
-        if path.is_dir() and not path.is_symlink():
-            path.chmod(0o755)
+        if not path.is_symlink():
+            path.chmod(0o755 if path.stat().st_mode & 0o111 else 0o644)
         os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
