@@ -193,9 +193,9 @@ def test(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure against the named peers and write docs/benchmarks; `-- environment`."""
+    """Measure the environment against pip and uv, in turns, and write docs/benchmarks."""
     _prepare_tools(session, _lists())
-    _run(session, "python", "-m", "slipway", "bench", *session.posargs)
+    _run(session, "python", "-m", "slipway.bench", *session.posargs)
 
 
 @nox.session(default=False)
