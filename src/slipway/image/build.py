@@ -50,8 +50,14 @@ def local_tag(name: str, tag: str = "latest") -> str:
     return f"{NAMESPACE}/{name}:{tag}"
 
 
-def build_images(engine: Engine, hierarchy: Hierarchy, only: list[str]) -> dict[str, Outcome]:
+def build_images(engine: Engine, hierarchy: Hierarchy, only: list[str], *, fresh: bool = False) -> dict[str, Outcome]:
     """Build the images of `only` (all when empty) and what they need, unless they are there already.
+
+    Args:
+        engine: Where to build.
+        hierarchy: All images.
+        only: Names of the images wanted.
+        fresh: Build all of them again and without cached steps, to see whether the same digests come out.
 
     Raises:
         SlipwayError: an input is missing or a build failed; images finished before stay.
@@ -67,11 +73,11 @@ def build_images(engine: Engine, hierarchy: Hierarchy, only: list[str]) -> dict[
         for need in plan.image.needs:
             outcomes[need].result()
         record, seen = records[name], there.get(local_tag(name), {})
-        if record and record.key == plan.key and record.identity == seen.get("id"):
+        if not fresh and record and record.key == plan.key and record.identity == seen.get("id"):
             return Outcome(record, changed=False)
         say(f"image {name}: building")
         started = time.monotonic()
-        built = _build_one(engine, plan, record)
+        built = _build_one(engine, plan, record, fresh=fresh)
         seconds = time.monotonic() - started
         say(f"image {name}: built in {seconds:.1f} s, {built.size / 1e6:.0f} MB")
         return Outcome(built, changed=True, seconds=seconds)
@@ -83,7 +89,7 @@ def build_images(engine: Engine, hierarchy: Hierarchy, only: list[str]) -> dict[
         return {name: future.result() for name, future in outcomes.items()}
 
 
-def _build_one(engine: Engine, plan: Plan, old: Record | None) -> Record:
+def _build_one(engine: Engine, plan: Plan, old: Record | None, *, fresh: bool) -> Record:
     name = plan.image.name
     words, folder = _stage(plan)
     parents = {"parent": plan.image.parent, **({"builder": BUILDER} if plan.image.environment else {})}
@@ -92,11 +98,11 @@ def _build_one(engine: Engine, plan: Plan, old: Record | None) -> Record:
             words += ["--build-context", f"{context}=docker-image://{local_tag(parent)}"]
     for label, value in _labels(plan).items():
         words += ["--label", f"{label}={value}"]
-    fresh = Record(name=name, key=plan.key, identity="", size=0)
     answer = engine.run(
         *("buildx", "build", "--progress=plain", "--network=none", "--provenance=false"),
         f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}",
         f"--output=type=image,name={local_tag(name)}{_packing(engine, plan)}",
+        *(["--no-cache"] if fresh else []),
         *words,
         str(folder),
         env={"SOURCE_DATE_EPOCH": str(EPOCH)},
@@ -112,7 +118,7 @@ def _build_one(engine: Engine, plan: Plan, old: Record | None) -> Record:
             run="nox -s image",
         )
     shutil.rmtree(staging_root() / name, ignore_errors=True)
-    return _finish(engine, fresh, old)
+    return _finish(engine, Record(name=name, key=plan.key, identity="", size=0), old)
 
 
 def _reason(log: str) -> str:

@@ -26,12 +26,15 @@ def command() -> None:
 
 @command.command()
 @click.option("--only", multiple=True, metavar="NAME", help="Build this image and what it needs; may be repeated.")
+@click.option(
+    "--fresh", is_flag=True, help="Build all again without cached steps; equal digests prove reproducibility."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-def build(only: tuple[str, ...], *, as_json: bool) -> None:
+def build(only: tuple[str, ...], *, fresh: bool, as_json: bool) -> None:
     """Build what changed into the local engine."""
     started = time.monotonic()
     with alone():
-        outcomes = build_images(find_engine(), load(), list(only))
+        outcomes = build_images(find_engine(), load(), list(only), fresh=fresh)
     built = [name for name, outcome in outcomes.items() if outcome.changed]
     if not built:
         say("images: nothing changed")
