@@ -38,7 +38,7 @@ def test_forwards_sigterm(engine: Engine, image: str) -> None:
     started = engine.run("run", "--detach", "--network=none", local_tag(image), "sh", "-c", script)
     name = started.stdout.strip()
     try:
-        engine.run("exec", name, "sh", "-c", "until grep -q trap /proc/[1-9]*/cmdline; do sleep 0.1; done")
+        engine.run("exec", name, "timeout", "30", "sh", "-c", "until grep -q trap /proc/[1-9]*/cmdline; do sleep 0.1; done")
         engine.run("stop", "--time", "10", name)
         assert engine.run("inspect", "--format", "{{.State.ExitCode}}", name).stdout.strip() == "7"
     finally:
