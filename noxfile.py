@@ -166,7 +166,12 @@ def service(session: nox.Session) -> None:
     session.run(
         *(str(overlay / "bin" / "python"), "-m", "pytest", "tests/token_service", *session.posargs),
         external=True,
-        env={"PYTHONPATH": str(ROOT / "src")},
+        # The channel's packages hold no bytecode; without a place for it every server that a test starts compiles anew.
+        env={
+            "PYTHONPATH": str(ROOT / "src"),
+            "PYTHONPYCACHEPREFIX": str(ROOT / ".slipway" / "cache" / "pycache"),
+            "PYTHONDONTWRITEBYTECODE": "",
+        },
     )
 
 
