@@ -26,7 +26,8 @@ def address(engine: Engine) -> Iterator[str]:
     options = ["--detach", "--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--publish=127.0.0.1::5000"]
     volume = ["--volume=/var/lib/slipway-registry"]
     name = engine.run("run", *options, *volume, local_tag("registry")).stdout.strip()
-    engine.run("exec", name, "timeout", "30", "sh", "-c", "until /usr/lib/slipway/http-check 5000 /; do sleep 0.1; done 2>/dev/null")
+    ready = "until /usr/lib/slipway/http-check 5000 /; do sleep 0.1; done 2>/dev/null"
+    engine.run("exec", name, "timeout", "30", "sh", "-c", ready)
     yield engine.run("port", name, "5000").stdout.strip()
     engine.run("rm", "--force", "--volumes", name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 from slipway.image.build import local_tag
@@ -35,11 +36,12 @@ def test_passes_exit_codes_on(engine: Engine, image: str) -> None:
 def test_forwards_sigterm(engine: Engine, image: str) -> None:
     """SIGTERM reaches the program itself, so that it can drain."""
     script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done"
-    started = engine.run("run", "--detach", "--network=none", local_tag(image), "sh", "-c", script)
-    name = started.stdout.strip()
+    name = engine.run("run", "--detach", "--network=none", local_tag(image), "sh", "-c", script).stdout.strip()
     try:
-        engine.run("exec", name, "timeout", "30", "sh", "-c", "until grep -q trap /proc/[1-9]*/cmdline; do sleep 0.1; done")
-        engine.run("stop", "--time", "10", name)
+        with subprocess.Popen([engine.client, "logs", "--follow", name], stdout=subprocess.PIPE, text=True) as logs:
+            assert logs.stdout is not None
+            assert logs.stdout.readline() == "ready\n"
+            engine.run("stop", "--time", "10", name)
         assert engine.run("inspect", "--format", "{{.State.ExitCode}}", name).stdout.strip() == "7"
     finally:
         engine.run("rm", "--force", name)
