@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,12 +11,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from slipway.errors import SlipwayError
+from slipway.flow.runner import run_playbook
 from slipway.paths import REPORTS, ROOT
 from slipway.progress import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SCENARIOS = ROOT / "molecule"
 _DOCKER = "/usr/bin/docker"
@@ -132,6 +138,28 @@ def _report(outcome: Outcome) -> None:
         say("\n".join(lines[-_TAIL_LINES:]))
 
 
+@contextlib.contextmanager
+def _machine() -> Iterator[None]:
+    """Have an engine and mmdebstrap while the block runs; an engine that was started for it is stopped again."""
+    answers = _engine_answers()
+    if answers and shutil.which("mmdebstrap"):
+        yield
+        return
+    run_playbook("molecule", "local", ["--tags", "prepare"])
+    try:
+        yield
+    finally:
+        if not answers:
+            run_playbook("molecule", "local", ["--tags", "remove"])
+
+
+def _engine_answers() -> bool:
+    """Tell whether a client is installed and an engine answers it."""
+    if not Path(_DOCKER).exists():
+        return False
+    return subprocess.run([_DOCKER, "version"], capture_output=True, check=False).returncode == 0
+
+
 @click.command("molecule")
 @click.argument("names", nargs=-1)
 @click.option("--list", "listing", is_flag=True, help="Print the scenarios and what each is for.")
@@ -144,7 +172,7 @@ def command(names: tuple[str, ...], *, listing: bool, jobs: int, keep: bool) -> 
         for scenario in wanted:
             click.echo(f"{scenario.name:<16} {scenario.purpose}")
         return
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
+    with _machine(), ThreadPoolExecutor(max_workers=jobs) as pool:
         running = [pool.submit(_run, scenario, keep=keep) for scenario in wanted]
         outcomes = []
         for done in as_completed(running):
