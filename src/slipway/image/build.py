@@ -154,7 +154,9 @@ def _finish(engine: Engine, fresh: Record, old: Record | None) -> Record:
     fresh.save()
     if old and old.tag != fresh.tag:
         # A container may still run from it; then the engine keeps the image and refuses, which is right.
-        engine.run("image", "rm", local_tag(old.name, old.tag))
+        pushed = [f"{address}/{local_tag(old.name, old.tag)}" for address in old.pushed]
+        for tag in [local_tag(old.name, old.tag), *pushed]:
+            engine.run("image", "rm", tag)
     return fresh
 
 
