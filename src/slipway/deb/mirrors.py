@@ -38,12 +38,8 @@ def find_mirrors(suite: str) -> Mirrors:
         SlipwayError: apt is missing, or no Debian archive is among its sources.
     """
     try:
-        answer = subprocess.run(
-            ["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        # A machine that has never run `apt-get update` lists nothing unless apt need not look into Release files.
+        answer = _index_targets() or _index_targets("--no-release-info")
     except (OSError, subprocess.CalledProcessError) as error:
         raise SlipwayError(
             "apt cannot say which Debian mirror this machine uses",
@@ -52,6 +48,12 @@ def find_mirrors(suite: str) -> Mirrors:
             run="apt-get indextargets",
         ) from error
     return select_mirrors(answer, suite)
+
+
+def _index_targets(*options: str) -> str:
+    """Return apt's package indexes, one line each in `_FORMAT`."""
+    command = ["apt-get", "indextargets", *options, "--format", _FORMAT, "Created-By: Packages"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def select_mirrors(targets: str, suite: str) -> Mirrors:

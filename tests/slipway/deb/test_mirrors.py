@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from slipway.deb.mirrors import Mirrors, select_mirrors
+from slipway.deb.mirrors import Mirrors, find_mirrors, select_mirrors
 from slipway.errors import SlipwayError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_archives_are_told_apart() -> None:
@@ -28,3 +33,15 @@ def test_machine_without_debian_archive_is_refused() -> None:
         select_mirrors("http://x.example/ubuntu/|noble|main|Ubuntu", "bookworm")
     assert "ubuntu" in caught.value.seen
     assert caught.value.edit.startswith("/etc/apt")
+
+
+def test_mirror_is_found_before_the_first_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare machine has sources but no package index yet."""
+    sources = tmp_path / "sources.list"
+    sources.write_text("deb http://mirror.example/debian trixie main\n")
+    configuration = tmp_path / "apt.conf"
+    configuration.write_text(
+        f'Dir::Etc::sourcelist "{sources}";\nDir::Etc::sourceparts "/dev/null";\nDir::State::lists "{tmp_path}/lists";\n'
+    )
+    monkeypatch.setenv("APT_CONFIG", str(configuration))
+    assert find_mirrors("bookworm").main == "http://mirror.example/debian/"
