@@ -41,7 +41,8 @@ def test_mirror_is_found_before_the_first_update(tmp_path: Path, monkeypatch: py
     sources.write_text("deb http://mirror.example/debian trixie main\n")
     configuration = tmp_path / "apt.conf"
     configuration.write_text(
-        f'Dir::Etc::sourcelist "{sources}";\nDir::Etc::sourceparts "/dev/null";\nDir::State::lists "{tmp_path}/lists";\n'
+        f'Dir::Etc::sourcelist "{sources}";\nDir::Etc::sourceparts "/dev/null";\n'
+        f'Dir::State::lists "{tmp_path}/lists";\n'
     )
     monkeypatch.setenv("APT_CONFIG", str(configuration))
     assert find_mirrors("bookworm").main == "http://mirror.example/debian/"
