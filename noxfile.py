@@ -136,6 +136,7 @@ def lint(session: nox.Session) -> None:
     _run(session, "ansible-lint", "--offline", "--strict")
     _run(session, "hadolint", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("images/*/Dockerfile")))
     _run(session, "python", "-m", "slipway", "roles", "check")
+    _run(session, "python", "-m", "slipway", "lock", "--check")
 
 
 @nox.session

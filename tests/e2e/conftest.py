@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +30,14 @@ def deployed(before: dict[str, list[str]]) -> Iterator[Outcome]:
     yield nox("-s", "deploy")
     if engine_answers() and docker("stack", "ls", "--format", "{{.Name}}").split():
         nox("-s", "destroy")
+
+
+@pytest.fixture
+def curl() -> None:
+    """A bare machine has no curl; the printed line needs it."""
+    if not shutil.which("curl"):
+        prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        subprocess.run([*prefix, "apt-get", "install", "-y", "--no-install-recommends", "curl"], check=True)
 
 
 @pytest.fixture

@@ -79,6 +79,7 @@ def test_first_deploy_ends_with_a_verified_service(deployed: Outcome) -> None:
     assert report["url"] == URL
 
 
+@pytest.mark.usefixtures("curl")
 def test_printed_curl_line_streams_tokens(deployed: Outcome) -> None:
     """The curl line of the summary, pasted into a shell, streams to `[DONE]` and shows no key."""
     line = _report()["curl"]
@@ -89,6 +90,13 @@ def test_printed_curl_line_streams_tokens(deployed: Outcome) -> None:
     )
     assert done.stdout.count("data: ") > 2
     assert done.stdout.rstrip().endswith("data: [DONE]")
+
+
+@pytest.mark.usefixtures("deployed")
+def test_images_hold_what_they_promise() -> None:
+    """The image tests, inherited along the hierarchy, pass on the images that were just built."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/images"], cwd=ROOT, check=False)
+    assert done.returncode == 0
 
 
 @pytest.mark.usefixtures("deployed")
