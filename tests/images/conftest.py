@@ -35,7 +35,7 @@ class Container:
 
     def remove(self) -> None:
         """End it."""
-        self._engine.run("rm", "--force", self.id)
+        self._engine.run("rm", "--force", "--volumes", self.id)
 
 
 @pytest.fixture(scope="session")
