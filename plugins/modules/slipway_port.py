@@ -83,7 +83,8 @@ def main() -> None:
     holder = find_holder(port)
     if holder is None:
         module.exit_json(changed=False, holder=None)
-    if client:
+    # A bare host has no client yet, and so no container of ours.
+    if client and Path(client).exists():
         _, output, _ = module.run_command(
             [client, "ps", "-q", "--filter", f"publish={port}", "--filter", "label=com.slipway.managed=true"]
         )

@@ -49,7 +49,7 @@ def test_free_port_passes(listener: int) -> None:
 
 def test_taken_port_names_holder_setting_and_command(listener: int) -> None:
     """The message has the process, the rule, the variable and what to run."""
-    answer = _call(port=listener, setting="slipway_service_port")
+    answer = _call(port=listener, setting="slipway_service_port", client="/nonexistent/docker")
     assert answer["failed"] is True
     assert f"Port {listener} is taken" in answer["msg"]
     assert f"process {os.getpid()} (" in answer["msg"]
