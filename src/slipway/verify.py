@@ -9,17 +9,17 @@ import sys
 import click
 
 from slipway.errors import SlipwayError
-from slipway.flow.report import API_KEY_FILE
-from slipway.paths import REPORTS, ROOT, STATE
+from slipway.flow.service import API_KEY_FILE, deployed_service
+from slipway.paths import REPORTS, ROOT
 from slipway.progress import say
 
 
 def _environment() -> dict[str, str]:
     """Return the environment of the tests: base URL and API key, unless the caller has set them."""
     env = dict(os.environ)
-    record = STATE / "service-url"
-    if "SLIPWAY_BASE_URL" not in env and record.is_file():
-        env["SLIPWAY_BASE_URL"] = record.read_text(encoding="utf-8").strip()
+    service = deployed_service()
+    if service and "SLIPWAY_BASE_URL" not in env:
+        env |= {"SLIPWAY_BASE_URL": service.url, "SLIPWAY_MODEL": service.model}
     if "SLIPWAY_API_KEY" not in env and API_KEY_FILE.is_file():
         env["SLIPWAY_API_KEY"] = API_KEY_FILE.read_text(encoding="utf-8").strip()
     return env

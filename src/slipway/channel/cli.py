@@ -30,7 +30,7 @@ def build(*, as_json: bool, drift: str) -> None:
     from slipway.channel.ensure import ensure_channel  # noqa: PLC0415 - imports of the work stay out of --help
 
     started = time.monotonic()
-    built, relocked = ensure_channel(drift)
+    built, relocked = ensure_channel(drift, images=True)
     seconds = time.monotonic() - started
     done = f"{built.converted} packages converted" if built.changed else "nothing changed"
     say(f"channel: {done}, {built.packages} in the channel, {seconds:.1f} s")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
 import click
 
-from slipway.errors import SlipwayError
+from slipway.flow.inventory import lock_drift, require_inventory
 from slipway.flow.mutex import exclusive
 from slipway.flow.report import Report
+from slipway.flow.service import deployed_service
 from slipway.flow.stages import BY_NAME, STAGES, Ahead, Stage, Step, run_stage
-from slipway.paths import ROOT
 
 _DESTROY = Stage("destroy", "the host as it was", (Step(playbook="destroy"),))
 
@@ -21,18 +22,6 @@ def _plan(name: str) -> tuple[Stage, ...]:
     if name == "deploy":
         return STAGES
     return (_DESTROY,) if name == "destroy" else (BY_NAME[name],)
-
-
-def _require_inventory(name: str) -> None:
-    """Raise a `SlipwayError` that lists the inventories when `name` is none of them."""
-    known = sorted(path.name for path in (ROOT / "inventories").iterdir() if path.is_dir())
-    if name not in known:
-        raise SlipwayError(
-            "There is no such inventory.",
-            seen=name,
-            rule=f"one of: {', '.join(known)}",
-            edit=f"inventories/{name}/hosts.yml (inventories/example-fleet shows how)",
-        )
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -47,8 +36,9 @@ def _require_inventory(name: str) -> None:
 @click.argument("ansible_arguments", nargs=-1, type=click.UNPROCESSED)
 def command(stage: str, inventory: str, keep_cache: bool, ansible_arguments: tuple[str, ...]) -> None:  # noqa: FBT001 - click passes flags so
     """Run STAGE; further arguments go to ansible-playbook (-e name=value, -v, --check)."""
-    _require_inventory(inventory)
+    require_inventory(inventory)
     arguments = list(ansible_arguments)
+    os.environ.setdefault("SLIPWAY_LOCK_DRIFT", lock_drift(inventory, arguments))
     if stage == "destroy":
         arguments += ["-e", f'{{"slipway_keep_cache": {str(keep_cache).lower()}}}']
     with exclusive(inventory, stage):
@@ -60,11 +50,4 @@ def command(stage: str, inventory: str, keep_cache: bool, ansible_arguments: tup
             begin = time.monotonic()
             totals = run_stage(step, inventory, arguments, ahead)
             report.add(step.name, time.monotonic() - begin, totals)
-        url = _service_url() if stage in {"deploy", "verify"} else ""
-        click.echo(report.write(url))
-
-
-def _service_url() -> str:
-    """Return the URL that the deploy stage recorded; empty when nothing is deployed."""
-    record = ROOT / ".slipway" / "service-url"
-    return record.read_text(encoding="utf-8").strip() if record.is_file() else ""
+        click.echo(report.write(deployed_service() if stage in {"deploy", "verify"} else None))

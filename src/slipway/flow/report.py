@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from slipway.files import write_atomic
-from slipway.paths import IMAGES, REPORTS, ROOT, SECRETS
+from slipway.paths import IMAGES, REPORTS
 
 if TYPE_CHECKING:
     from slipway.flow.runner import Totals
-
-API_KEY_FILE = SECRETS / "api-key"
+    from slipway.flow.service import Service
 
 
 class Report:
@@ -34,7 +33,7 @@ class Report:
         row = {"stage": stage, "seconds": round(seconds, 1), "changed": totals.changed, "changed_names": totals.names}
         self._stages.append(row)
 
-    def data(self, url: str) -> dict[str, Any]:
+    def data(self, service: Service | None) -> dict[str, Any]:
         """Return the report as plain values; `seconds` are wall clock, `changed` counts tasks and artefacts."""
         digests = IMAGES / "digests.yml"
         return {
@@ -45,14 +44,14 @@ class Report:
             "seconds": round(time.monotonic() - self._begin, 1),
             "changed": sum(row["changed"] for row in self._stages),
             "stages": self._stages,
-            "url": url,
-            "curl": curl_line(url),
+            "url": service.url if service else "",
+            "curl": service.curl if service else "",
             "images": yaml.safe_load(digests.read_text(encoding="utf-8"))["images"] if digests.is_file() else {},
         }
 
-    def write(self, url: str) -> str:
+    def write(self, service: Service | None) -> str:
         """Write `reports/COMMAND.json` and return the summary to print."""
-        data = self.data(url)
+        data = self.data(service)
         write_atomic(REPORTS / f"{self._command}.json", json.dumps(data, indent=2) + "\n")
         width = max(len(row["stage"]) for row in self._stages)
         rows = [f"  {row['stage']:<{width}}  {row['seconds']:6.1f} s  changed={row['changed']}" for row in self._stages]
@@ -61,20 +60,7 @@ class Report:
             f"{self._command}: {data['seconds']:.1f} s, changed={data['changed']}, slowest stage: {slowest['stage']}",
             *rows,
         ]
-        if url:
-            lines += ["", f"The token service answers at {url}. Stream tokens with:", "", data["curl"], ""]
+        if service:
+            lines += ["", f"The token service answers at {service.url}. Stream tokens with:", "", service.curl, ""]
         lines.append(f"Report: reports/{self._command}.json")
         return "\n".join(lines)
-
-
-def curl_line(url: str) -> str:
-    """Return a command that streams tokens; it reads the API key from its file, so that no key is printed."""
-    if not url:
-        return ""
-    key = API_KEY_FILE.relative_to(ROOT)
-    body = '{"model": "demo", "prompt": "The value of an object", "max_tokens": 64, "stream": true}'
-    return (
-        f"curl -N {url}/v1/completions -H 'Content-Type: application/json' \\\n"
-        f'  -H "Authorization: Bearer $(cat {key})" \\\n'
-        f"  -d '{body}'"
-    )
