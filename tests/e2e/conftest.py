@@ -68,8 +68,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     outcome = yield  # pluggy sends its result object
     report = outcome.get_result()  # type: ignore[attr-defined] # pluggy's result object
     if report.when == "call" and report.failed:
-        logs = docker("service", "logs", "--tail", "40", "slipway_token-service")
-        item.add_report_section("call", "token service", logs)
+        label = "label=com.docker.swarm.service.name=slipway_token-service"
+        for name in docker("ps", "-a", "--filter", label, "--format", "{{.Names}}").split():
+            item.add_report_section("call", name, docker("logs", "--tail", "20", name))
         for path in sorted(LOGS.glob("*.log")):
             tail = path.read_text(encoding="utf-8", errors="replace")[-3000:]
             item.add_report_section("call", path.name, tail)

@@ -59,8 +59,8 @@ def docker(*words: str) -> str:
     prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if not Path(client).exists():
         return ""
-    done = subprocess.run([*prefix, client, *words], capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else ""
+    done = subprocess.run([*prefix, client, *words], capture_output=True, text=True, check=False, timeout=120)
+    return f"{done.stdout}{done.stderr}" if words[0] == "logs" else done.stdout if done.returncode == 0 else ""
 
 
 def snapshot() -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -158,7 +159,7 @@ def test_killed_run_is_taken_up_by_the_next() -> None:
         lambda: (logs / "image.log").is_file() and (logs / "image.log").stat().st_mtime > begun, 120, "the image stage"
     )
     os.killpg(run.pid, signal.SIGKILL)
-    run.wait(timeout=30)
+    run.communicate(timeout=60)
     assert httpx.get(f"{URL}/readyz").status_code == 200
     assert nox("-s", "deploy").status == 0
     assert nox("-s", "deploy").status == 0
@@ -166,15 +167,44 @@ def test_killed_run_is_taken_up_by_the_next() -> None:
 
 
 @pytest.mark.usefixtures("deployed")
-def test_broken_model_is_refused_and_the_old_one_serves_on(broken_model: Path) -> None:
-    """A model that does not match its manifest never serves: rolled back, the file named, no request failed."""
-    with Load(URL, api_key(), clients=1) as load:
-        outcome = nox("-s", "deploy", "--", "-e", f"token_service_model_source={broken_model}")
+def test_broken_model_is_refused_before_anything_changes(broken_model: Path) -> None:
+    """A model that does not match its manifest is named with both checksums; the running one is not touched."""
+    before = docker("service", "inspect", "--format", "{{.Version.Index}}", "slipway_token-service")
+    outcome = nox("-s", "deploy", "--", "-e", f"token_service_model_source={broken_model}")
     assert outcome.status != 0
     assert "model.safetensors" in outcome.output
     assert "sha256" in outcome.output
+    assert docker("service", "inspect", "--format", "{{.Version.Index}}", "slipway_token-service") == before
+    assert httpx.get(f"{URL}/readyz").status_code == 200
+
+
+@pytest.mark.usefixtures("deployed")
+def test_release_that_cannot_start_is_rolled_back() -> None:
+    """A setting the service refuses: the task's own message is shown, the old release serves on, the next run mends."""
+    with Load(URL, api_key(), clients=1) as load:
+        outcome = nox("-s", "deploy", "--", "-e", '{"token_service_settings": {"MAX_RUNNING": "many"}}')
+    assert outcome.status != 0
+    assert "TOKEN_SERVICE_MAX_RUNNING" in outcome.output
     assert load.failures == []
     assert nox("-s", "deploy").status == 0
+
+
+@pytest.mark.usefixtures("deployed")
+def test_port_and_model_are_settings(tmp_path: Path) -> None:
+    """Another port and another model directory are one variable each; the printed line uses both."""
+    model = tmp_path / "mine"
+    shutil.copytree(ROOT / "models" / "demo", model)
+    settings = {
+        "slipway_service_port": 8100,
+        "token_service_model_source": str(model),
+        "token_service_model_name": "mine",
+    }
+    assert nox("-s", "deploy", "--", "-e", json.dumps(settings)).status == 0
+    assert _report()["url"] == "http://127.0.0.1:8100"
+    headers = {"Authorization": f"Bearer {api_key()}"}
+    served = httpx.get("http://127.0.0.1:8100/v1/models", headers=headers).json()["data"]
+    assert [entry["id"] for entry in served] == ["mine"]
+    assert '"model": "mine"' in _report()["curl"]
 
 
 @pytest.mark.usefixtures("deployed")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from docker.errors import NotFound, NullResource
 
 from slipway.errors import SlipwayError
 from slipway.progress import say
@@ -94,13 +95,11 @@ def settle(client: docker.DockerClient, stack: str, release: str, timeout: float
     said = ""
     while True:
         services = client.services.list(filters={"label": f"{STACK_LABEL}={stack}"})
-        states = [
-            service_state(service.attrs, client.api.tasks(filters={"service": service.id}), release)
-            for service in services
-        ]
-        for service, state in zip(services, states, strict=True):
+        tasks = [client.api.tasks(filters={"service": service.id}) for service in services]
+        states = [service_state(one.attrs, its, release) for one, its in zip(services, tasks, strict=True)]
+        for service, its, state in zip(services, tasks, states, strict=True):
             if state.broken:
-                raise _failure(service, state)
+                raise _failure(service, state, _log_of_newest_failure(client, its))
         answer = _answer(url) if states and all(state.done for state in states) else ""
         if answer == "200":
             return
@@ -128,13 +127,27 @@ def _answer(url: str) -> str:
         return type(error).__name__
 
 
-def _failure(service: Service, state: State) -> SlipwayError:
-    """Describe a service that will not come up, with its newest log lines."""
-    lines = service.logs(stdout=True, stderr=True, tail=str(_LOG_LINES))
-    log = b"".join(lines).decode(errors="replace").rstrip()
+def _log_of_newest_failure(client: docker.DockerClient, tasks: Sequence[Mapping[str, Any]]) -> str:
+    """Return the last lines of the task that failed last; empty when its container is on another node or gone.
+
+    The container is asked, not the service: `docker service logs` waits for ever for a task whose container is gone.
+    """
+    failed = [task for task in tasks if task["Status"]["State"] in {"failed", "rejected"}]
+    if not failed:
+        return ""
+    newest = max(failed, key=lambda task: str(task["CreatedAt"]))
+    container = newest["Status"].get("ContainerStatus", {}).get("ContainerID", "")
+    try:
+        return client.containers.get(container).logs(tail=_LOG_LINES).decode(errors="replace").rstrip()
+    except (NotFound, NullResource):
+        return ""
+
+
+def _failure(service: Service, state: State, log: str) -> SlipwayError:
+    """Describe a service that will not come up, with the newest log lines."""
     return SlipwayError(
         f"Service {service.name} does not run the release it was given.",
-        seen=f"{state.broken}\n{log}",
+        seen=f"{state.broken}\n{log}".rstrip(),
         rule="a task that exits or fails its health check is not kept; an earlier release, if any, serves on",
         run=f"docker service ps --no-trunc {service.name}; mend the cause, then: nox -s deploy",
     )
