@@ -180,7 +180,7 @@ def service(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Deploy to this machine as a user does: twice, with a code change, with faults, then destroy."""
     _prepare_tools(session, _lists())
-    _run(session, "pytest", "tests/e2e", *session.posargs)
+    _run(session, "pytest", "--durations=0", "--durations-min=1", "tests/e2e", *session.posargs)
 
 
 @nox.session(default=False)

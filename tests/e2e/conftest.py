@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from slipway.paths import LOGS, ROOT
-from tests.e2e.machine import Outcome, docker, engine_answers, nox, snapshot
+from tests.e2e.machine import RUNS, Outcome, docker, engine_answers, nox, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,3 +74,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         for path in sorted(LOGS.glob("*.log")):
             tail = path.read_text(encoding="utf-8", errors="replace")[-3000:]
             item.add_report_section("call", path.name, tail)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how long each command took: the figures of docs/benchmarks/deploy.md."""
+    terminalreporter.section("commands")
+    for line in RUNS:
+        terminalreporter.line(line)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.paths import ROOT, SECRETS
+from slipway.paths import REPORTS, ROOT, SECRETS
 
 URL = "http://127.0.0.1:8000"
 _LIMIT_SECONDS = 1500
@@ -36,8 +38,25 @@ def start(*words: str) -> subprocess.Popen[str]:
     )
 
 
+RUNS: list[str] = []
+"""One line for each finished `nox` of this test run: what, seconds, changes, seconds per stage."""
+
+
+def describe(words: tuple[str, ...], begun: float) -> str:
+    """Return the line about a run, from the report it wrote."""
+    line = f"{time.monotonic() - begun:6.1f} s  nox {' '.join(words)}"
+    report = REPORTS / f"{words[1]}.json"
+    if not report.is_file():
+        return line
+    data = json.loads(report.read_text(encoding="utf-8"))
+    stages = ", ".join(f"{row['stage']} {row['seconds']}" for row in data["stages"])
+    return f"{line}: changed={data['changed']} ({stages})"
+
+
 def nox(*words: str) -> Outcome:
     """Run `nox WORDS` to its end; the output is also printed, so that a failure shows it."""
+    (REPORTS / f"{words[1]}.json").unlink(missing_ok=True)
+    begun = time.monotonic()
     process = start(*words)
     try:
         output, _ = process.communicate(timeout=_LIMIT_SECONDS)
@@ -45,6 +64,7 @@ def nox(*words: str) -> Outcome:
         process.kill()
         raise
     sys.stdout.write(output)
+    RUNS.append(describe(words, begun))
     return Outcome(process.returncode, output)
 
 

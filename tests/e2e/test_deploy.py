@@ -22,7 +22,7 @@ import pytest
 from slipway.flow.mutex import lock_path
 from slipway.paths import IMAGES, REPORTS, ROOT
 from tests.e2e.load import Load
-from tests.e2e.machine import URL, api_key, docker, engine_answers, nox, snapshot, start
+from tests.e2e.machine import RUNS, URL, api_key, describe, docker, engine_answers, nox, snapshot, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,11 +104,13 @@ def test_images_hold_what_they_promise() -> None:
 def test_second_deploy_changes_nothing_and_excludes_a_third() -> None:
     """The second run reports changed=0; a run started meanwhile says who holds the lock."""
     digests = (IMAGES / "digests.yml").read_bytes()
+    begun = time.monotonic()
     second = start("-s", "deploy")
     _wait_for(lambda: lock_path("local").read_text(encoding="utf-8"), 30, "the second run took the lock")
     holder = json.loads(lock_path("local").read_text(encoding="utf-8"))
     third = nox("-s", "deploy")
     output, _ = second.communicate(timeout=300)
+    RUNS.append(describe(("-s", "deploy"), begun))
     sys.stdout.write(output)
     assert third.status != 0
     assert f"process {holder['pid']}" in third.output
