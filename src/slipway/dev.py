@@ -16,6 +16,7 @@ import click
 
 from slipway import paths
 from slipway.errors import SlipwayError
+from slipway.options import drift_option, json_option
 from slipway.progress import say
 
 if TYPE_CHECKING:
@@ -29,15 +30,8 @@ _MARK = ".slipway-incomplete"
 
 @click.command("dev", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--name", default="token-service", show_default=True, help="Environment, as named in its file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-@click.option(
-    "--drift",
-    type=click.Choice(["fail", "relock"]),
-    envvar="SLIPWAY_LOCK_DRIFT",
-    default="relock",
-    show_default=True,
-    help="When a locked version has vanished from its upstream: stop, or lock what replaces it and go on.",
-)
+@json_option
+@drift_option
 def command(*, name: str, as_json: bool, drift: str) -> None:
     """Create or update .slipway/envs/NAME from the locked channel, and prune what is no longer declared.
 

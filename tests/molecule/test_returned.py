@@ -10,4 +10,4 @@ if TYPE_CHECKING:
 
 def test_host_is_as_before(host: Host) -> None:
     """Engine, swarm membership, labels and networks are exactly those of before, and no record is left."""
-    assert host.check_output("/root/snapshot.sh") == host.file("/root/before").content_string.rstrip("\n")
+    assert host.check_output("/srv/snapshot.sh") == host.file("/srv/before").content_string.rstrip("\n")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def test_engine_is_left_alone(host: Host) -> None:
     """Configuration, packages, identity and the very process of the engine are what they were."""
-    before = host.file("/root/before").content_string
-    now = host.check_output("/root/snapshot.sh --without-swarm")
+    before = host.file("/srv/before").content_string
+    now = host.check_output("/srv/snapshot.sh --without-swarm")
     assert before.startswith(now)
 
 

@@ -7,6 +7,7 @@ import time
 
 import click
 
+from slipway.options import drift_option, json_option
 from slipway.progress import say
 
 
@@ -16,15 +17,8 @@ def command() -> None:
 
 
 @command.command("build")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-@click.option(
-    "--drift",
-    type=click.Choice(["fail", "relock"]),
-    envvar="SLIPWAY_LOCK_DRIFT",
-    default="relock",
-    show_default=True,
-    help="When a locked version has vanished from its upstream: stop, or lock what replaces it and go on.",
-)
+@json_option
+@drift_option
 def build(*, as_json: bool, drift: str) -> None:
     """Fetch, convert, verify and index every package of locks/channel.yml into .slipway/channel."""
     from slipway.channel.ensure import ensure_channel  # noqa: PLC0415 - imports of the work stay out of --help

@@ -13,6 +13,7 @@ from slipway.image.engine import find_engine
 from slipway.image.hierarchy import load
 from slipway.image.mutex import alone
 from slipway.image.push import push_images
+from slipway.options import json_option
 from slipway.progress import say
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def command() -> None:
 @click.option(
     "--fresh", is_flag=True, help="Build all again without cached steps; equal digests prove reproducibility."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
+@json_option
 def build(only: tuple[str, ...], *, fresh: bool, as_json: bool) -> None:
     """Build what changed into the local engine."""
     started = time.monotonic()
@@ -46,7 +47,7 @@ def build(only: tuple[str, ...], *, fresh: bool, as_json: bool) -> None:
 
 @command.command()
 @click.option("--registry", required=True, metavar="HOST:PORT", help="Where to push to.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
+@json_option
 def push(registry: str, *, as_json: bool) -> None:
     """Push what the registry does not hold yet and write images/digests.yml."""
     started = time.monotonic()

@@ -7,6 +7,7 @@ import json
 import click
 
 from slipway import paths
+from slipway.options import drift_option, json_option
 from slipway.progress import say
 
 _MOST_LINES = 40
@@ -15,15 +16,8 @@ _MOST_LINES = 40
 @click.command("lock", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--check", is_flag=True, help="Change nothing; fail when locks and inputs disagree, saying which line.")
 @click.option("--upgrade", multiple=True, metavar="NAME", help="Do not keep NAME's locked version; * for all.")
-@click.option(
-    "--drift",
-    type=click.Choice(["fail", "relock"]),
-    envvar="SLIPWAY_LOCK_DRIFT",
-    default="relock",
-    show_default=True,
-    help="When a locked version has vanished from its upstream: stop, or lock what replaces it.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
+@drift_option
+@json_option
 def command(*, check: bool, upgrade: tuple[str, ...], drift: str, as_json: bool) -> None:
     """Lock the channel, the environments and the images' Debian packages into locks/."""
     if check:

@@ -9,6 +9,7 @@ import docker
 from docker.errors import APIError, DockerException
 
 from slipway.errors import SlipwayError
+from slipway.options import json_option
 from slipway.progress import say
 from slipway.stack.remove import remove_all
 from slipway.stack.settle import STACK_LABEL, settle
@@ -57,7 +58,7 @@ def command() -> None:
 @click.option("--release", required=True, help="Wanted value of the services' release label.")
 @click.option("--timeout", type=float, default=240, show_default=True, help="Seconds to wait.")
 @click.option("--url", default="", help="Readiness address behind the load balancer.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option
 def settle_command(name: str, release: str, timeout: float, url: str, as_json: bool) -> None:  # noqa: FBT001 - click passes flags so
     """Wait until every service of stack NAME runs its release."""
     client = _connect()
@@ -72,7 +73,7 @@ def settle_command(name: str, release: str, timeout: float, url: str, as_json: b
 @command.command("remove")
 @click.argument("name")
 @click.option("--timeout", type=float, default=120, show_default=True, help="Seconds for tasks to end.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option
 def remove_command(name: str, timeout: float, as_json: bool) -> None:  # noqa: FBT001 - click passes flags so
     """Remove stack NAME and everything else that carries Slipway's label from this engine."""
     try:
