@@ -58,7 +58,8 @@ def _zip_info(name: str) -> zipfile.ZipInfo:
 def _add_tar(archive: zipfile.ZipFile, name: str, members: Iterable[Member]) -> None:
     compressor = zstandard.ZstdCompressor(level=_LEVEL)
     with (
-        archive.open(_zip_info(name), "w", force_zip64=True) as raw,
+        # No force_zip64: Python 3.11.4 changed the header it writes, and Debian 12 has 3.11.2. Two GiB is the limit.
+        archive.open(_zip_info(name), "w") as raw,
         compressor.stream_writer(raw, closefd=False) as stream,
         tarfile.open(fileobj=cast("IO[bytes]", stream), mode="w|", format=tarfile.GNU_FORMAT) as tar,
     ):
