@@ -140,3 +140,12 @@ def test_program_without_frozen_table_is_refused() -> None:
     """Another build of Python is noticed, not silently left unpatched."""
     with pytest.raises(SlipwayError, match="frozen module site"):
         hide_frozen_module(b"\x7fELF" + bytes(200), "site")
+
+
+def test_bytes_do_not_depend_on_the_operators_python(tmp_path: Path) -> None:
+    """A fixed package has a fixed SHA-256: Debian 12 and 13 bring different Pythons, the locks are the same."""
+    recipe = Recipe("fixed", "1.0", "linux-64", "wheel", "MIT", ())
+    content = Content([Member("bin/fixed", b"#!/bin/sh\n", executable=True), Member("lib/fixed.txt", b"fixed\n")], {})
+    package = tmp_path / recipe.file
+    write_conda(recipe, content, package)
+    assert hashlib.sha256(package.read_bytes()).hexdigest() == ""
