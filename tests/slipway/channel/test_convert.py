@@ -148,4 +148,7 @@ def test_bytes_do_not_depend_on_the_operators_python(tmp_path: Path) -> None:
     content = Content([Member("bin/fixed", b"#!/bin/sh\n", executable=True), Member("lib/fixed.txt", b"fixed\n")], {})
     package = tmp_path / recipe.file
     write_conda(recipe, content, package)
-    assert hashlib.sha256(package.read_bytes()).hexdigest() == ""
+    assert (
+        hashlib.sha256(package.read_bytes()).hexdigest()
+        == "d362c420a7e2cce7809f491a3de9d1806ed75277247bb009e7b77aa2367dffc6"
+    )
