@@ -59,6 +59,8 @@ def _run(session: nox.Session, *words: str, **variables: str) -> None:
         "PATH": f"{TOOLS / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin{os.pathsep}/sbin",
         "PYTHONPATH": str(ROOT / "src"),
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        # Without bytecode every start of Ansible compiles it anew: half of a run that changes nothing.
+        "PYTHONDONTWRITEBYTECODE": "",
         **variables,
     }
     session.run(str(TOOLS / "bin" / words[0]), *words[1:], external=True, env=env)
