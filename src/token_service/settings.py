@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,21 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "TOKEN_SERVICE_"
-DEFAULT_API_KEY_FILE = Path("/run/secrets/api-key")
 
 
-class Secret:
-    """A value that never shows up in logs, tracebacks or `repr`."""
+@dataclass(frozen=True)
+class ModelSource:
+    """A model to serve.
 
-    def __init__(self, value: str) -> None:
-        self._value = value
+    Attributes:
+        name: In `/v1/models` and in requests.
+        folder: In Hugging Face format with `manifest.json`.
+    """
 
-    def __repr__(self) -> str:
-        return "Secret('**********')"
-
-    def reveal(self) -> str:
-        """Return the value itself."""
-        return self._value
+    name: str
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -35,40 +34,80 @@ class Settings:
     """What the service can be told; docs/using/service.md has the table.
 
     Attributes:
-        model_dir: Folder in Hugging Face format with `manifest.json`.
-        model_name: Name in `/v1/models` and in requests.
-        device: `cpu`, `cuda` or `auto` (cuda where the NVIDIA device node exists).
+        models: What to serve; each gets an engine process of its own.
+        device: `cpu`, `cuda` or `auto` (cuda where the NVIDIA device node exists), already resolved.
+        dtype: `auto` (float32 on a CPU, as stored on a GPU), `float32`, `bfloat16` or `float16`.
+        attention: `sdpa` (torch picks a kernel) or `eager` (plain matrix products).
         host: Address to listen on.
         port: TCP port.
-        workers: HTTP worker processes; each runs its own engine on a shared copy of the weights (CPU).
-        threads: Torch threads per worker.
-        max_running: Sequences one worker advances at the same time.
-        max_waiting: Requests one worker holds back beyond that; further ones get 429.
+        workers: HTTP worker processes.
+        threads: Torch threads of one engine process.
+        max_running: Sequences one engine advances at the same time.
+        max_waiting: Sequences it holds back beyond that; further ones get 429.
+        max_context: Upper bound of prompt and completion together; 0 takes the model's.
+        max_batch_tokens: Tokens of one forward pass; longer prompts are cut into several.
+        kv_cache_bytes: Upper bound of the key-value cache; 0 takes a quarter of the memory.
+        prefix_cache: Reuse the cached beginning that two prompts share.
         max_body_bytes: Size limit of a request body.
+        request_timeout: Seconds after which a request is given up.
+        send_timeout: Seconds a client may leave a stream unread.
+        step_timeout: Seconds a forward pass may take before the engine counts as hung.
+        load_timeout: Seconds an engine may take until it is ready.
+        engine_restarts: How often a failed engine is replaced inside the container; 0 leaves it to the orchestrator.
         drain_seconds: How long new requests are still accepted after SIGTERM.
         graceful_timeout: Seconds after SIGTERM when streams still running are cut.
         ready_seconds: A forward pass older than this is repeated before `/readyz` says yes.
         log_level: debug, info, warning or error.
-        metrics_dir: Scratch folder of the Prometheus client, wiped at start.
-        api_keys: Accepted bearer tokens; empty means the API is open.
+        log_prompts: Log prompts and generated text.
+        run_dir: Scratch folder of sockets and metrics, wiped at start.
+        api_keys_file: Hashed keys, read again whenever it changes; None: the API is open.
+        metrics_keys_file: Hashed keys for `/metrics`; None: no key needed.
+        cors_origins: Origins whose pages may call the API; none by default.
+        lock_file: Explicit list of the environment's packages; None: the environment is not checked.
+        image: Reference of the image, for the metrics.
     """
 
-    model_dir: Path
-    model_name: str
+    models: tuple[ModelSource, ...]
     device: str
+    dtype: str
+    attention: str
     host: str
     port: int
     workers: int
     threads: int
     max_running: int
     max_waiting: int
+    max_context: int
+    max_batch_tokens: int
+    kv_cache_bytes: int
+    prefix_cache: bool
     max_body_bytes: int
+    request_timeout: float
+    send_timeout: float
+    step_timeout: float
+    load_timeout: float
+    engine_restarts: int
     drain_seconds: float
     graceful_timeout: int
     ready_seconds: float
     log_level: str
-    metrics_dir: Path
-    api_keys: tuple[Secret, ...] = field(default=())
+    log_prompts: bool
+    run_dir: Path
+    api_keys_file: Path | None
+    metrics_keys_file: Path | None
+    cors_origins: tuple[str, ...]
+    lock_file: Path | None
+    image: str
+
+    @property
+    def metrics_dir(self) -> Path:
+        """Scratch files of the Prometheus client."""
+        return self.run_dir / "metrics"
+
+    def socket(self, model: str) -> Path:
+        """Return the path of the socket on which the engine of `model` listens."""
+        index = [source.name for source in self.models].index(model)
+        return self.run_dir / f"engine-{index}.sock"
 
 
 class _Reader:
@@ -98,6 +137,9 @@ class _Reader:
             raise StartError(f"setting {PREFIX}{name}", seen=repr(value), rule="a whole number")
         return int(value)
 
+    def flag(self, name: str, *, default: bool) -> bool:
+        return self.choice(name, str(default).lower(), ("true", "false")) == "true"
+
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
         value = self.text(name, default).lower()
         if value not in allowed:
@@ -105,23 +147,45 @@ class _Reader:
         return value
 
 
-def _read_keys(path: Path, *, required: bool) -> tuple[Secret, ...]:
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        if not required:
-            return ()
-        raise StartError(f"the API key file {path} does not exist", mend=f"set {PREFIX}API_KEY_FILE") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"cannot read the API key file {path}", seen=str(error)) from None
-    keys = tuple(Secret(line.strip()) for line in lines if line.strip())
-    if not keys:
-        raise StartError(f"the API key file {path} is empty", rule="one key per line, at least one")
-    return keys
+def _models(reader: _Reader) -> tuple[ModelSource, ...]:
+    listed, single = reader.text("MODELS", ""), reader.text("MODEL_DIR", "")
+    name = reader.text("MODEL_NAME", "")
+    if listed and (single or name):
+        raise StartError(f"both {PREFIX}MODELS and {PREFIX}MODEL_DIR or {PREFIX}MODEL_NAME are set", rule="one of them")
+    if not listed:
+        folder = Path(single or "/models/current")
+        found = [ModelSource(name or folder.resolve().name, folder)]
+    else:
+        pairs = [entry.strip().partition("=") for entry in listed.split(",") if entry.strip()]
+        if not pairs or not all(name and path for name, _, path in pairs):
+            raise StartError(f"setting {PREFIX}MODELS", seen=repr(listed), rule="NAME=FOLDER, several with commas")
+        found = [ModelSource(name.strip(), Path(path.strip())) for name, _, path in pairs]
+    names = [model.name for model in found]
+    if len(set(names)) < len(names):
+        raise StartError(f"setting {PREFIX}MODELS", seen=repr(listed), rule="every name once")
+    for model in found:
+        if not model.folder.is_dir():
+            raise StartError(
+                f"the model folder {model.folder} does not exist",
+                rule="a folder in Hugging Face format with manifest.json",
+                mend=f"mount it there or set {PREFIX}MODEL_DIR",
+            )
+    return tuple(found)
+
+
+def _file(reader: _Reader, name: str, default: str, what: str) -> Path | None:
+    """Return a file that must exist when it is named, and is optional at its default place."""
+    named = reader.text(name, "")
+    path = Path(named or default)
+    if path.is_file():
+        return path
+    if named:
+        raise StartError(f"the {what} {path} does not exist", mend=f"set {PREFIX}{name}, or leave it empty")
+    return None
 
 
 def _device(choice: str) -> str:
-    if choice == "auto":  # asking torch would initialise CUDA before the fork, which breaks every worker
+    if choice == "auto":  # asking torch would mean to import it
         return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
     return choice
 
@@ -134,42 +198,51 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
     """
     source = os.environ if environ is None else environ
     reader = _Reader(source)
-    model_dir = Path(reader.text("MODEL_DIR", "/models/current"))
-    if not model_dir.is_dir():
-        raise StartError(
-            f"the model folder {model_dir} does not exist",
-            rule="a folder in Hugging Face format with manifest.json",
-            mend=f"mount it there or set {PREFIX}MODEL_DIR",
-        )
-    workers = reader.integer("WORKERS", 4, 1, 64)
+    models = _models(reader)
     cores = len(os.sched_getaffinity(0))
     port = reader.integer("PORT", 8000, 1, 65535)
-    drain = reader.number("DRAIN_SECONDS", 3, 0, 600)
-    key_file = reader.text("API_KEY_FILE", "")
-    scratch = Path(source.get("TMPDIR") or "/tmp") / f"token-service-metrics-{port}"  # noqa: S108 - wiped at start
+    device = _device(reader.choice("DEVICE", "auto", ("auto", "cpu", "cuda")))
+    scratch = Path(source.get("TMPDIR") or "/tmp") / f"token-service-{port}"  # noqa: S108 - made with mode 0700
+    origins = reader.text("CORS_ORIGINS", "")
     settings = Settings(
-        model_dir=model_dir,
-        model_name=reader.text("MODEL_NAME", model_dir.resolve().name),
-        device=_device(reader.choice("DEVICE", "auto", ("auto", "cpu", "cuda"))),
+        models=models,
+        device=device,
+        dtype=reader.choice("DTYPE", "auto", ("auto", "float32", "bfloat16", "float16")),
+        attention=reader.choice("ATTENTION", "sdpa", ("sdpa", "eager")),
         host=reader.text("HOST", "0.0.0.0"),  # noqa: S104 - a container's port is published by its engine
         port=port,
-        workers=workers,
-        threads=reader.integer("THREADS", max(1, cores // workers), 1, 1024),
-        max_running=reader.integer("MAX_RUNNING", 8, 1, 4096),
-        max_waiting=reader.integer("MAX_WAITING", 32, 0, 65536),
+        workers=reader.integer("WORKERS", 4, 1, 64),
+        threads=reader.integer("THREADS", max(1, cores // len(models)), 1, 1024),
+        max_running=reader.integer("MAX_RUNNING", 32, 1, 1024),
+        max_waiting=reader.integer("MAX_WAITING", 128, 0, 65536),
+        max_context=reader.integer("MAX_CONTEXT", 0, 0, 1 << 24),
+        max_batch_tokens=reader.integer("MAX_BATCH_TOKENS", 256 if device == "cpu" else 2048, 1, 1 << 20),
+        kv_cache_bytes=reader.integer("KV_CACHE_BYTES", 0, 0, 1 << 50),
+        prefix_cache=reader.flag("PREFIX_CACHE", default=True),
         max_body_bytes=reader.integer("MAX_BODY_BYTES", 1 << 20, 1024, 1 << 30),
-        drain_seconds=drain,
+        request_timeout=reader.number("REQUEST_TIMEOUT", 600, 0.1, 86400),
+        send_timeout=reader.number("SEND_TIMEOUT", 30, 0.1, 3600),
+        step_timeout=reader.number("STEP_TIMEOUT", 60, 0.5, 3600),
+        load_timeout=reader.number("LOAD_TIMEOUT", 600, 1, 86400),
+        engine_restarts=reader.integer("ENGINE_RESTARTS", 0, 0, 1000),
+        drain_seconds=reader.number("DRAIN_SECONDS", 3, 0, 600),
         graceful_timeout=reader.integer("GRACEFUL_TIMEOUT", 60, 1, 86400),
         ready_seconds=reader.number("READY_SECONDS", 5, 0, 3600),
         log_level=reader.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
-        metrics_dir=Path(reader.text("METRICS_DIR", str(scratch))),
-        api_keys=_read_keys(Path(key_file or DEFAULT_API_KEY_FILE), required=bool(key_file)),
+        log_prompts=reader.flag("LOG_PROMPTS", default=False),
+        run_dir=Path(reader.text("RUN_DIR", str(scratch))),
+        api_keys_file=_file(reader, "API_KEYS_FILE", "/run/keys/api-keys", "API key file"),
+        metrics_keys_file=_file(reader, "METRICS_KEYS_FILE", "/run/keys/metrics-keys", "metrics key file"),
+        cors_origins=tuple(origin.strip() for origin in origins.split(",") if origin.strip()),
+        lock_file=_file(reader, "LOCK_FILE", str(Path(sys.prefix) / "conda-meta" / "lock.txt"), "lock file"),
+        image=reader.text("IMAGE", ""),
     )
-    if settings.graceful_timeout <= drain:
+    if settings.graceful_timeout <= settings.drain_seconds:
         raise StartError(
             f"setting {PREFIX}GRACEFUL_TIMEOUT",
             seen=str(settings.graceful_timeout),
-            rule=f"longer than {PREFIX}DRAIN_SECONDS ({drain:g}), or streams are cut before draining ends",
+            rule=f"longer than {PREFIX}DRAIN_SECONDS ({settings.drain_seconds:g}), "
+            "or streams are cut before draining ends",
         )
     unknown = sorted(name for name in source if name.startswith(PREFIX) and name not in reader.known)
     if unknown:
