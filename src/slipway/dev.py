@@ -16,6 +16,7 @@ import click
 
 from slipway import paths
 from slipway.errors import SlipwayError
+from slipway.files import write_atomic
 from slipway.options import drift_option, json_option
 from slipway.progress import say
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 _MARK = ".slipway-incomplete"
 """Stands in an environment while it is being changed; an environment found with it is replaced, never repaired."""
+
+_LIST = "conda-meta/lock.txt"
+"""The lock that an environment was made from, beside the records of its packages."""
 
 
 @click.command("dev", context_settings={"help_option_names": ["-h", "--help"]})
@@ -79,7 +83,9 @@ def check_active_prefix(environment: Mapping[str, str], prefix: Path) -> None:
 
 
 def update_environment(name: str, prefix: Path) -> list[str]:
-    """Make `prefix` hold exactly the packages locked for the environment `name`.
+    """Make `prefix` hold exactly the packages locked for the environment `name`, and the list of them.
+
+    The list is what `python -m token_service.environment` compares the environment with.
 
     Returns:
         One line per package added, changed or removed; empty when nothing had to be done.
@@ -112,6 +118,9 @@ def update_environment(name: str, prefix: Path) -> list[str]:
                 )
             )
             (prefix / _MARK).unlink()
+        explicit = (paths.LOCKS / f"{name}.linux-64.txt").read_bytes()
+        if write_atomic(prefix / _LIST, explicit) and not lines:
+            lines.append(f"{_LIST}: written")
     return lines
 
 

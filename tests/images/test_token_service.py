@@ -58,6 +58,18 @@ def test_distributions_agree_with_the_lock(container: Container) -> None:
     assert json.loads(answer.stdout) == {}, answer.stderr
 
 
+def test_carries_the_list_of_its_packages(container: Container) -> None:
+    """The lock lies beside the records, byte for byte."""
+    text = container.exec("cat", "/opt/slipway/env/conda-meta/lock.txt").stdout
+    assert text == (paths.LOCKS / "token-service.linux-64.txt").read_text(encoding="utf-8")
+
+
+def test_every_locked_package_is_there_and_can_be_imported(container: Container) -> None:
+    """The service's own check of its environment, the slow part included, passes in the image as it is shipped."""
+    answer = container.exec("/opt/slipway/entrypoint", "python", "-m", "token_service.environment", "--imports")
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
 def test_a_start_finds_all_its_bytecode(container: Container) -> None:
     """Importing the application compiles nothing: images/token-service/start.py covers what a start imports."""
     answer = container.exec("/opt/slipway/entrypoint", "python", "-c", _START)

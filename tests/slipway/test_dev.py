@@ -14,7 +14,7 @@ from slipway.channel.index import index_channel
 from slipway.dev import check_active_prefix, update_environment
 from slipway.errors import SlipwayError
 from slipway.lock.environment import Dependency, Environment
-from slipway.lock.solve import render_lock, solve_environment
+from slipway.lock.solve import render_explicit, render_lock, solve_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +40,7 @@ def _lock(root: Path, *specs: str) -> None:
     records = solve_environment(Environment("env", "environment.yml", rows), paths.CHANNEL)
     paths.LOCKS.mkdir(exist_ok=True)
     (paths.LOCKS / "env.lock").write_text(render_lock(records, root / "scratch"))
+    (paths.LOCKS / "env.linux-64.txt").write_text(render_explicit(records))
 
 
 def test_environment_follows_its_lock(root: Path) -> None:
@@ -54,6 +55,18 @@ def test_environment_follows_its_lock(root: Path) -> None:
     assert changed[1].endswith("-> removed")
     assert (prefix / "share/alpha.txt").read_text() == "2.0"
     assert not (prefix / "share/beta.txt").exists()
+
+
+def test_environment_carries_its_lock(root: Path) -> None:
+    """The explicit list lies beside the records, as it is, and comes back when it is lost."""
+    prefix = paths.ENVS / "env"
+    _lock(root, "alpha=1.0")
+    update_environment("env", prefix)
+    lock = prefix / "conda-meta/lock.txt"
+    assert lock.read_bytes() == (paths.LOCKS / "env.linux-64.txt").read_bytes()
+    lock.unlink()
+    assert update_environment("env", prefix) == ["conda-meta/lock.txt: written"]
+    assert update_environment("env", prefix) == []
 
 
 def test_half_changed_environment_is_replaced(root: Path) -> None:
