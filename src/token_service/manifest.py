@@ -127,6 +127,11 @@ def verify(folder: Path) -> list[Entry]:
     return entries
 
 
+def fingerprint(folder: Path) -> str:
+    """Return the SHA-256 of the manifest itself, which names the model as a whole."""
+    return hashlib.sha256((folder / NAME).read_bytes()).hexdigest()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line above; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -75,9 +75,7 @@ step_overhead = Counter(
     ["model"],
 )
 prefix_queries = Counter("token_service_prefix_cache_queries_total", "Prompt tokens looked up.", ["model"])
-prefix_hits = Counter(
-    "token_service_prefix_cache_hits_total", "Prompt tokens taken from the prefix cache.", ["model"]
-)
+prefix_hits = Counter("token_service_prefix_cache_hits_total", "Prompt tokens taken from the prefix cache.", ["model"])
 engine_starts = Counter("token_service_engine_starts_total", "Engine processes that loaded the model.", ["model"])
 engine_restarts = Counter(
     "token_service_engine_restarts_total", "Engine processes started in place of one that failed.", ["model"]

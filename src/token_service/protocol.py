@@ -152,8 +152,8 @@ def job_to_wire(job: Job) -> list[Any]:
 def job_from_wire(wire: list[Any]) -> Job:
     """Return the job that `job_to_wire` wrote."""
     prompt, max_tokens, sampling, logprobs, prompt_logprobs = wire
-    *numbers, bias = sampling
-    return Job(tuple(prompt), max_tokens, Sampling(*numbers, tuple(map(tuple, bias))), logprobs, prompt_logprobs)
+    bias = tuple((int(token), float(value)) for token, value in sampling[-1])
+    return Job(tuple(prompt), max_tokens, Sampling(*sampling[:-1], logit_bias=bias), logprobs, prompt_logprobs)
 
 
 def token_to_wire(token: Token) -> Any:  # noqa: ANN401 - a bare id is by far the commonest token

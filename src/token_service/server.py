@@ -1,8 +1,10 @@
-"""Gunicorn and its workers: fork after loading, drain before leaving."""
+"""The HTTP side: gunicorn and its workers. Fork after importing, drain before leaving."""
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import logging.config
 import os
 import signal
 import sys
@@ -15,7 +17,8 @@ from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from uvicorn import Config, Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
-from token_service import logs, metrics
+from token_service import app, logs, metrics, settings
+from token_service.errors import StartError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from token_service.service import Service
     from token_service.settings import Settings
 
+_PR_SET_PDEATHSIG = 1
 _log = logging.getLogger("token_service.server")
 
 
@@ -61,10 +65,10 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         service: Service = self.wsgi.state.service
-        settings = service.settings
+        limits = service.settings
         self.config.app = self.wsgi
         # Without it uvicorn waits for ever and gunicorn ends the wait with SIGKILL, without lifespan shutdown.
-        self.config.timeout_graceful_shutdown = max(1, int(settings.graceful_timeout - settings.drain_seconds - 1))
+        self.config.timeout_graceful_shutdown = max(1, int(limits.graceful_timeout - limits.drain_seconds - 1))
         server = DrainingServer(self.config, service, self.ppid)
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)
@@ -75,9 +79,9 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 class Application(BaseApplication):  # type: ignore[misc]
     """Gunicorn, configured by `Settings` alone."""
 
-    def __init__(self, settings: Settings, app: FastAPI) -> None:
-        self._settings = settings
-        self._app = app
+    def __init__(self, config: Settings, application: FastAPI) -> None:
+        self._settings = config
+        self._app = application
         super().__init__()
 
     def load_config(self) -> None:
@@ -106,3 +110,20 @@ class Application(BaseApplication):  # type: ignore[misc]
     def load(self) -> FastAPI:
         """Return the application that was built before the fork."""
         return self._app
+
+
+def main() -> int:
+    """Serve HTTP until SIGTERM; the supervisor starts this."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # a supervisor that was killed cannot pass it on
+    config = settings.read()
+    logging.config.dictConfig(logs.configuration(config.log_level))
+    try:
+        Application(config, app.create(config)).run()
+    except StartError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

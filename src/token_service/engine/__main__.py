@@ -1,0 +1,79 @@
+"""`python -m token_service.engine MODEL PULSE RESTARTS`: the supervisor starts this, nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.config
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from token_service import logs, manifest, settings
+from token_service.errors import StartError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class _Verification(threading.Thread):
+    """Hashes the model folder while the main thread imports torch: both take a second or more."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(name="verification", daemon=True)
+        self._folder = folder
+        self._error: StartError | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            manifest.verify(self._folder)
+        except StartError as error:
+            self._error = error
+
+    def result(self) -> None:
+        self.join()
+        if self._error is not None:
+            raise self._error
+
+
+def _serve(config: settings.Settings, pulse: int, began: float, *, restarted: bool) -> int:
+    name = sys.argv[1]
+    source = next(model for model in config.models if model.name == name)
+    verification = _Verification(source.folder)
+    from token_service import metrics  # noqa: PLC0415 - torch comes with these imports, which takes seconds
+    from token_service.engine import build, process  # noqa: PLC0415
+
+    try:
+        batcher, hello = build.build(config, source, began)
+    except StartError:
+        verification.result()  # a damaged file explains what went wrong after it
+        raise
+    verification.result()
+    if restarted:
+        metrics.engine_restarts.labels(name).inc()
+    return asyncio.run(process.Process(config, batcher, hello, pulse).run())
+
+
+def main() -> int:
+    """Load the model and serve it; return the exit status."""
+    began = time.monotonic()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    pulse, restarts = int(sys.argv[2]), int(sys.argv[3])
+    os.set_blocking(pulse, False)
+    config = settings.read()
+    logging.config.dictConfig(logs.configuration(config.log_level))
+    try:
+        return _serve(config, pulse, began, restarted=restarts > 0)
+    except StartError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)  # the batcher's thread may be in a forward pass, which interpreter shutdown would wait for
