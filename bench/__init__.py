@@ -1,0 +1,1 @@
+"""Benchmarks that need more than one module; `nox -s bench` lists them."""

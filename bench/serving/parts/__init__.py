@@ -1,0 +1,16 @@
+"""What is measured, one module each: `run` measures, `page` turns the stored result into a section."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.serving.parts import overhead, throughput, ttft
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+PARTS: dict[str, ModuleType] = {
+    "throughput": throughput,
+    "ttft": ttft,
+    "overhead": overhead,
+}
