@@ -12,9 +12,11 @@ from slipway.errors import SlipwayError
 
 _COMMANDS = {
     "channel": "slipway.channel.cli",
+    "chat": "slipway.chat",
     "dev": "slipway.dev",
     "flow": "slipway.flow.cli",
     "image": "slipway.image.cli",
+    "keys": "slipway.keys",
     "lock": "slipway.lock.cli",
     "molecule": "slipway.molecule",
     "roles": "slipway.roles",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
 import httpx
+
+from slipway.flow.service import API_KEY_FILE
 
 if TYPE_CHECKING:
     import testinfra
@@ -20,18 +24,19 @@ def test_every_replica_runs_and_is_healthy(tasks: list[dict[str, Any]], settings
     assert {task["State"]["Health"]["Status"] for task in tasks} == {"healthy"}
 
 
-def test_token_service_is_confined(tasks: list[dict[str, Any]]) -> None:
-    """Read-only root, uid 1000, no capability, bounded memory and logs, model mounted read-only."""
+def test_token_service_is_confined(tasks: list[dict[str, Any]], settings: dict[str, Any]) -> None:
+    """Read-only root, uid 1000, no capability, bounded memory and logs; models and keys mounted read-only."""
+    folders = {f"/models/{name}" for name in settings["models"]} | {"/run/keys"}
     for task in tasks:
-        settings = task["HostConfig"]
-        assert settings["ReadonlyRootfs"] is True
+        limits = task["HostConfig"]
+        assert limits["ReadonlyRootfs"] is True
         assert task["Config"]["User"] == "1000:1000"
-        assert settings["CapDrop"] == ["ALL"]
-        assert settings["Memory"] > 0
-        assert settings["LogConfig"]["Type"] == "json-file"
-        assert settings["LogConfig"]["Config"]["max-size"]
-        (model,) = [mount for mount in task["Mounts"] if mount["Destination"] == "/models/current"]
-        assert model["RW"] is False
+        assert limits["CapDrop"] == ["ALL"]
+        assert limits["Memory"] > 0
+        assert limits["LogConfig"]["Type"] == "json-file"
+        assert limits["LogConfig"]["Config"]["max-size"]
+        bound = {mount["Destination"]: mount["RW"] for mount in task["Mounts"] if mount["Type"] == "bind"}
+        assert bound == dict.fromkeys(folders, False)
 
 
 def test_token_service_cannot_write_outside_its_scratch_space(
@@ -51,10 +56,18 @@ def test_first_process_is_a_reaper(host: testinfra.host.Host, tasks: list[dict[s
     assert done.stdout.strip() == "tini"
 
 
-def test_api_key_is_not_in_the_environment(tasks: list[dict[str, Any]]) -> None:
-    """The key arrives as a file of the Swarm, never as a variable that `inspect` shows."""
+def test_no_key_is_on_the_host(host: testinfra.host.Host, tasks: list[dict[str, Any]]) -> None:
+    """Tasks see checksums of keys, which the service's user alone can read; neither they nor `inspect` show a key."""
+    key = API_KEY_FILE.read_text(encoding="utf-8").strip()
     for task in tasks:
-        assert not [line for line in task["Config"]["Env"] if line.startswith("TOKEN_SERVICE_API_KEY=")]
+        assert key not in json.dumps(task)
+        text = host.run(f"{CLIENT} exec {task['Id']} cat /run/keys/api-keys").stdout
+        assert f"default sha256:{hashlib.sha256(key.encode()).hexdigest()}" in text
+        assert key not in text
+    assert host.file("/var/lib/slipway/keys/api-keys").mode == 0o400
+    written = host.run("cat /var/lib/slipway/keys/* /var/lib/slipway/stack/*")
+    assert written.rc == 0
+    assert key not in written.stdout
 
 
 def test_registry_and_channel_listen_on_loopback_only(

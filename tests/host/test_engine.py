@@ -29,6 +29,12 @@ def test_services_run_the_digests_that_were_pushed(docker: Callable[..., Any], s
     assert all("@sha256:" in reference for reference in running.values())
 
 
+def test_engine_holds_no_secret_of_the_service(docker: Callable[..., Any], settings: dict[str, Any]) -> None:
+    """Keys reach the tasks as checksums in a folder; the Swarm keeps none."""
+    (service,) = docker(f"service inspect {settings['namespace']}_token-service")
+    assert not service["Spec"]["TaskTemplate"]["ContainerSpec"].get("Secrets")
+
+
 def test_update_replaces_tasks_without_a_gap(docker: Callable[..., Any], settings: dict[str, Any]) -> None:
     """The token service starts a new task before it stops the old one, and rolls back by itself."""
     (service,) = docker(f"service inspect {settings['namespace']}_token-service")
