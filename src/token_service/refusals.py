@@ -9,6 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from token_service import metrics
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -16,6 +18,17 @@ if TYPE_CHECKING:
 
 _LONGEST = 300
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+_REASONS = {
+    400: "invalid",
+    401: "unauthorized",
+    404: "other",
+    405: "other",
+    408: "body",
+    413: "body",
+    429: "queue_full",
+    503: "not_ready",
+}
+_CODES = {408: "body_too_slow", 413: "body_too_large"}
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a defect
@@ -57,8 +70,16 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a defect
             }
         }
 
+    @property
+    def reason(self) -> str | None:
+        """What the metrics call it; None for what is not a refusal but a failure, or has no reader."""
+        special = {"context_length_exceeded": "context", "model_not_found": "model"}
+        return special.get(self.code or "") or _REASONS.get(self.status)
+
     def response(self) -> Response:
-        """Return the HTTP response."""
+        """Return the HTTP response, and count it."""
+        if self.reason:
+            metrics.rejected.labels(self.reason).inc()
         return Response(orjson.dumps(self.body()), self.status, dict(self.headers), "application/json")
 
 
@@ -69,30 +90,31 @@ def printable(text: str, longest: int) -> str:
 
 
 def _path(location: Sequence[Any]) -> str:
-    """Name a parameter as a client wrote it: `messages[0].role`; pydantic's union branch names are left out."""
+    """Name a parameter as a client wrote it: `messages[0].role`; the branches of a union are left out."""
     name = ""
     for part in location:
         if isinstance(part, int):
             name += f"[{part}]"
-        elif part != "str" and not part.startswith(("list[", "function-")):
+        elif not part.startswith("as-"):
             name += f".{part}" if name else part
     return name
 
 
 def _from_validation(error: RequestValidationError) -> Refusal:
-    found = error.errors()
-    unknown = [_path(item["loc"][1:]) for item in found if item["type"] == "extra_forbidden"]
-    if unknown:
-        names = ", ".join(printable(name, 60) for name in unknown[:5])
-        return Refusal(400, f"unknown parameter: {names}", param=unknown[0], code="unknown_parameter")
-    first = found[0]
+    first = error.errors()[0]
+    within = _path(first["loc"][1:])
+    if first["type"] == "unknown_parameter":
+        names = [f"{within}.{name}" if within else name for name in first["ctx"]["names"]]
+        shown = ", ".join(printable(name, 60) for name in names)
+        return Refusal(400, f"unknown parameter: {shown}", param=names[0], code="unknown_parameter")
+    if first["type"] == "refused":
+        return Refusal(400, first["ctx"]["message"], param=first["ctx"]["param"], code=first["ctx"]["code"])
     if first["type"] == "json_invalid":
         return Refusal(400, f"the body is not JSON: {first['ctx']['error']}", code="invalid_json")
-    param = _path(first["loc"][1:])
-    if not param and first["type"] in ("model_attributes_type", "missing", "model_type"):
+    if not within and first["type"] in ("model_attributes_type", "missing", "model_type"):
         return Refusal(400, "the body must be a JSON object, sent with Content-Type: application/json")
     reason = str(first["msg"]).removeprefix("Value error, ")
-    return Refusal(400, f"{param}: {reason}" if param else reason, param=param or None)
+    return Refusal(400, f"{within}: {reason}" if within else reason, param=within or None)
 
 
 def install(app: FastAPI) -> None:
@@ -104,7 +126,8 @@ def install(app: FastAPI) -> None:
         if isinstance(error, RequestValidationError):
             return _from_validation(error).response()
         if isinstance(error, HTTPException):
-            return Refusal(error.status_code, str(error.detail), headers=error.headers).response()
+            status = error.status_code
+            return Refusal(status, str(error.detail), code=_CODES.get(status), headers=error.headers).response()
         return Refusal(500, "internal error").response()
 
     for kind in (Refusal, RequestValidationError, HTTPException, Exception):
