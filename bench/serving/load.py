@@ -131,9 +131,7 @@ async def send(  # noqa: PLR0913 - keyword arguments of one request
     host, port, request = _request(url, content, path, headers or {})
     started = time.monotonic()
     try:
-        transport, exchange = await asyncio.get_running_loop().create_connection(
-            lambda: _Exchange(request), host, port
-        )
+        transport, exchange = await asyncio.get_running_loop().create_connection(lambda: _Exchange(request), host, port)
     except OSError as error:
         return Result(0, started, None, time.monotonic(), 0, complete=False, text=repr(error).encode())
     waited = exchange.talking if leave_at_first else exchange.closed
@@ -159,6 +157,11 @@ def _result(exchange: _Exchange, started: float) -> Result:
         complete=complete,
         text=text,
     )
+
+
+def seeded(seed: int) -> random.Random:
+    """Return a generator whose choices are the same in every run."""
+    return random.Random(seed)  # noqa: S311 - no secret depends on it
 
 
 def words(count: int, rng: random.Random) -> str:
@@ -192,15 +195,25 @@ def checked(result: Result, tokens: int) -> Result:
     return result
 
 
-async def clients(url: str, queues: Iterable[Sequence[Body]]) -> tuple[float, list[list[Result]]]:
+async def clients(
+    url: str, queues: Iterable[Sequence[Body]], *, exact: bool = True
+) -> tuple[float, list[list[Result]]]:
     """Let one client per queue send its requests one after the other, all clients side by side.
+
+    Args:
+        url: Base URL.
+        queues: Bodies of streaming requests.
+        exact: Insist on as many tokens as were asked for; a model that ends its answers gives fewer.
 
     Returns:
         Seconds from the first request to the last answer, and each client's results.
     """
 
     async def client(bodies: Sequence[Body]) -> list[Result]:
-        return [checked(await send(url, body), body["max_tokens"]) for body in bodies]
+        results = [await send(url, body) for body in bodies]
+        return [
+            checked(one, body["max_tokens"] if exact else one.tokens) for one, body in zip(results, bodies, strict=True)
+        ]
 
     started = time.monotonic()
     results = await asyncio.gather(*(client(bodies) for bodies in queues))

@@ -25,7 +25,9 @@ _IMPORTS = "imports"
 
 def _section(name: str, result: Result) -> list[str]:
     machine = result["machine"]
-    seen = f"{result['at']} UTC, {machine['processors']} processors ({machine['processor']}), {machine['memory_gib']} GiB"
+    seen = (
+        f"{result['at']} UTC, {machine['processors']} processors ({machine['processor']}), {machine['memory_gib']} GiB"
+    )
     return ["", f"## {PARTS[name].TITLE}", "", *PARTS[name].page(result), "", f"Measured {seen}.".replace("  ", " ")]
 
 

@@ -33,9 +33,9 @@ def _merges() -> list[tuple[str, str]]:
     letters = string.ascii_lowercase
     pairs = ["".join(pair) for pair in itertools.product(letters, repeat=2)]
     merges = [(_SPACE, letter) for letter in letters]
-    merges += [(_SPACE + first, second) for first, second in pairs]
+    merges += [(_SPACE + pair[0], pair[1]) for pair in pairs]
     merges += [(_SPACE + pair, letter) for pair in pairs for letter in letters]
-    merges += [(first, second) for first, second in pairs]
+    merges += [(pair[0], pair[1]) for pair in pairs]
     merges += [(pair, letter) for pair in pairs for letter in letters]
     return merges
 
@@ -48,7 +48,11 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE({word: index for index, word in enumerate(words)}, merges))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<|pad|>", model_max_length=CONTEXT)
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=core,
+        pad_token="<|pad|>",  # noqa: S106 - a token of a vocabulary
+        model_max_length=CONTEXT,
+    )
     tokenizer.chat_template = _TEMPLATE
     return tokenizer
 
@@ -69,8 +73,9 @@ def make_model(*, small: bool) -> LlamaForCausalLM:
         eos_token_id=None,
         pad_token_id=0,
     )
-    model = LlamaForCausalLM(config).eval()
-    model.generation_config = GenerationConfig(pad_token_id=0)
+    model = LlamaForCausalLM(config)
+    model.eval()  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(pad_token_id=0)  # type: ignore[no-untyped-call]
     return model
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from statistics import median
 from typing import TYPE_CHECKING
 
-from bench.serving.load import clients, streaming, words
+from bench.serving.load import clients, seeded, streaming, words
 from bench.serving.plan import Goal, Plan, goals_table
 from bench.serving.process import Server
 from slipway.progress import say
@@ -23,7 +22,7 @@ _LOOP = "token_service_step_overhead_seconds_total"
 
 
 def _turn(server: Server, turn: int, tokens: int) -> dict[str, float]:
-    rng = random.Random(turn)
+    rng = seeded(turn)
     queues = [[streaming("bench", words(48, rng), tokens)] for _ in range(_CLIENTS)]
     before = server.metrics()
     seconds, _ = asyncio.run(clients(server.url, queues))
@@ -66,10 +65,12 @@ def page(result: Result) -> list[str]:
     """Return the lines of the part's section."""
     seen = result["figures"]
     return [
-        f"{_CLIENTS} clients, 128 tokens each. The engine measures its forward passes "
-        "(`token_service_forward_pass_seconds`) and its loop outside them (`token_service_step_overhead_seconds_total`); "
-        "clients measure from the first request to the last answer. A decoding pass takes "
-        f"{seen['decode_ms']:.1f} ms.",
+        (
+            f"{_CLIENTS} clients, 128 tokens each. The engine measures its forward passes "
+            "(`token_service_forward_pass_seconds`) and its loop outside them "
+            "(`token_service_step_overhead_seconds_total`); clients measure from the first request to the last answer. "
+            f"A decoding pass takes {seen['decode_ms']:.1f} ms."
+        ),
         "",
         "| | seconds |",
         "|---|---|",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.serving.load import Body, clients, streaming, words
+from bench.serving.load import Body, clients, seeded, streaming, words
 from bench.serving.plan import Goal, Plan, goals_table
 from bench.serving.process import Server
 from slipway.progress import say
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Mapping, Sequence
 
     from bench.serving.report import Result
@@ -73,14 +73,14 @@ def run(plan: Plan) -> Result:
     rates: dict[str, dict[str, list[float]]] = {}
     with contextlib.ExitStack() as stack:
         sides = servers(stack, plan, [OWN, *PEERS], MAX_RUNNING="32")
-        take_turns(sides, _level(2, random.Random(0), quick=True), 0, "warm-up")
+        take_turns(sides, _level(2, seeded(0), quick=True), 0, "warm-up")
         for turn in range(plan.rounds):
             for count in _AGAINST_SEQUENTIAL:
-                queues = _level(count, random.Random(turn * 1000 + count), quick=plan.quick)
+                queues = _level(count, seeded(turn * 1000 + count), quick=plan.quick)
                 for name, rate in take_turns(sides, queues, turn, f"{count} clients").items():
                     rates.setdefault(str(count), {}).setdefault(name, []).append(rate)
             both = {name: side for name, side in sides.items() if name != SEQUENTIAL}
-            for name, rate in take_turns(both, _mixed(random.Random(turn)), turn, _MIXED).items():
+            for name, rate in take_turns(both, _mixed(seeded(turn)), turn, _MIXED).items():
                 rates.setdefault(_MIXED, {}).setdefault(name, []).append(rate)
     goals = [
         Goal(f"{count} clients, against one at a time", _ratio(rates[str(count)], SEQUENTIAL), ">=", bound).said()
@@ -103,8 +103,10 @@ def page(result: Result) -> list[str]:
     rates: dict[str, dict[str, list[float]]] = result["tokens_per_second"]
     names = [OWN, *PEERS]
     lines = [
-        "Streamed greedy completions of random prompts of 32 to 63 tokens, 64 tokens each; all clients begin at once, "
-        "every client is its own connection. Tokens per second of all clients together, median of the turns:",
+        (
+            "Streamed greedy completions of random prompts of 32 to 63 tokens, 64 tokens each; all clients begin at "
+            "once, every client is its own connection. Tokens per second of all clients together, median of the turns:"
+        ),
         "",
         f"| clients | {' | '.join(names)} |",
         "|---" * (len(names) + 1) + "|",
@@ -115,8 +117,10 @@ def page(result: Result) -> list[str]:
     return [
         *lines,
         "",
-        "A padded batch leaves when 20 ms brought no newcomer, and ends with its longest answer. transformers' manager "
-        f"({MANAGED}) has a cache of 1536 blocks of 32 tokens and forward passes of at most 256 tokens.",
+        (
+            "A padded batch leaves when 20 ms brought no newcomer, and ends with its longest answer. transformers' "
+            f"manager ({MANAGED}) has a cache of 1536 blocks of 32 tokens and forward passes of at most 256 tokens."
+        ),
         "",
         *goals_table(result["goals"]),
     ]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
-from bench.serving.load import checked, send, streaming, words
+from bench.serving.load import checked, seeded, send, streaming, words
 from bench.serving.plan import Goal, Plan, goals_table
 from bench.serving.process import Server
 from slipway.progress import say
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Sequence
 
     from bench.serving.report import Result
@@ -34,7 +34,7 @@ async def _one(url: str, rng: random.Random, tokens: int) -> float:
 
 
 async def _idle(url: str, count: int, seed: int) -> list[float]:
-    rng = random.Random(seed)
+    rng = seeded(seed)
     return [await _one(url, rng, 8) for _ in range(count)]
 
 
@@ -42,7 +42,7 @@ async def _loop(url: str, count: int, seed: int) -> list[float]:
     """Return the times of a closed loop without each client's first request, which all of them send at once."""
 
     async def client(number: int) -> list[float]:
-        rng = random.Random(seed * 100 + number)
+        rng = seeded(seed * 100 + number)
         first, *rest = [await _one(url, rng, rng.randint(32, 96)) for _ in range(count + 1)]
         del first
         return rest
@@ -51,7 +51,7 @@ async def _loop(url: str, count: int, seed: int) -> list[float]:
 
 
 async def _burst(url: str, seed: int) -> list[float]:
-    rng = random.Random(seed)
+    rng = seeded(seed)
     return list(await asyncio.gather(*(_one(url, rng, 8) for _ in range(_CLIENTS))))
 
 
@@ -84,8 +84,10 @@ def page(result: Result) -> list[str]:
         "burst": "8 requests at once, service idle before",
     }
     lines = [
-        "Prompts of 128 random tokens, none of them cached; answers of 8 (alone) or 32 to 96 tokens (loop). Seconds from "
-        "before the connection to the first text:",
+        (
+            "Prompts of 128 random tokens, none of them cached; answers of 8 (alone) or 32 to 96 tokens (loop). "
+            "Seconds from before the connection to the first text:"
+        ),
         "",
         "| | requests | p50 | p95 | worst |",
         "|---|---|---|---|---|",

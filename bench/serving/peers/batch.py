@@ -32,7 +32,7 @@ class _Streamer:
         """Nothing is held back."""
 
 
-class _Nobody(StoppingCriteria):  # type: ignore[misc]
+class _Nobody(StoppingCriteria):
     """Ends the batch when nobody waits for it."""
 
     def __init__(self, tickets: Sequence[Ticket]) -> None:
@@ -52,7 +52,7 @@ def run_batch(counter: Desk, tickets: Sequence[Ticket]) -> None:
     for row, ticket in enumerate(tickets):
         ids[row, longest - len(ticket.job.prompt) :] = torch.tensor(ticket.job.prompt)
         seen[row, longest - len(ticket.job.prompt) :] = 1
-    counter.model.generate(
+    counter.model.generate(  # type: ignore[operator]
         ids,
         attention_mask=seen,
         do_sample=False,

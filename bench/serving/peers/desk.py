@@ -11,7 +11,7 @@ import queue
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -136,7 +136,8 @@ def main(generate: Generate) -> None:
     source = next(one for one in config.models if one.name == name)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.set_num_threads(config.threads)
-    model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.float32, attn_implementation="sdpa")
+    model.eval()  # type: ignore[no-untyped-call]
     with torch.inference_mode():  # the first product makes torch start its threads
         model(torch.zeros((1, 8), dtype=torch.long))
     hello = Hello(

@@ -22,8 +22,10 @@ _BATCH = int(os.environ.get("BENCH_BATCH_TOKENS", "256"))
 
 def generate(counter: Desk) -> None:
     """Hand every request to the manager as it comes."""
-    manager = counter.model.init_continuous_batching(
-        generation_config=GenerationConfig(max_new_tokens=16, do_sample=False, eos_token_id=-1, pad_token_id=0),
+    manager = counter.model.init_continuous_batching(  # type: ignore[operator]
+        generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=16, do_sample=False, eos_token_id=-1, pad_token_id=0
+        ),
         continuous_batching_config=ContinuousBatchingConfig(
             num_blocks=_BLOCKS, page_size=_PAGE, max_batch_tokens=_BATCH
         ),

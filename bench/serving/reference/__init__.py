@@ -1,0 +1,1 @@
+"""What a cold start is compared with."""
