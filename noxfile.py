@@ -12,13 +12,19 @@ Sessions that change hosts, locks or registries run only when named. All of them
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nox
 import uv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 nox.needs_version = ">=2026.10.20"
 nox.options.default_venv_backend = "none"
@@ -26,6 +32,12 @@ nox.options.default_venv_backend = "none"
 ROOT = Path(__file__).resolve().parent
 TOOLS = ROOT / ".slipway" / "venv"
 PYTHON_SOURCES = ("noxfile.py", "src", "tests", "plugins", "models", "roles", "images", "bench", "molecule")
+BENCHMARKS = {
+    "environment": ("installing the locked environment, against pip and uv", "slipway.bench"),
+    "serving": ("the token service, against one request at a time and padded batches", "bench.serving"),
+}
+"""Name -> what it measures, module."""
+
 SERVICE_SOURCES = ("src/token_service", "tests/token_service", "models")
 
 
@@ -70,6 +82,16 @@ def _slipway(session: nox.Session, *words: str) -> None:
     """Run `python -m slipway` with the operator's requirements."""
     _prepare_tools(session, _lists()[:1])
     _run(session, "python", "-m", "slipway", *words, *session.posargs)
+
+
+@contextlib.contextmanager
+def _keep_interrupts() -> Iterator[None]:
+    """Leave Ctrl-C to the program that runs: nox would end it."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @nox.session(default=False)
@@ -121,6 +143,19 @@ def destroy(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def keys(session: nox.Session) -> None:
+    """Who may call the service: `-- add NAME`, `-- revoke NAME`, `-- list`; nothing restarts."""
+    _slipway(session, "keys")
+
+
+@nox.session(default=False)
+def chat(session: nox.Session) -> None:
+    """Chat with the deployed service in the terminal; Ctrl-C stops an answer, /quit ends."""
+    with _keep_interrupts():
+        _slipway(session, "chat")
+
+
+@nox.session(default=False)
 def dev(session: nox.Session) -> None:
     """Create or update `.slipway/envs/token-service` from the channel and prune what is no longer declared."""
     _slipway(session, "dev")
@@ -145,7 +180,7 @@ def lint(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """Test the operator's code; needs the Python index and Debian's packages, no container engine."""
     _prepare_tools(session, _lists())
-    _run(session, "pytest", "-n", "2", "-m", "not engine", *session.posargs)
+    _run(session, "pytest", "-n", "2", "-m", "not engine and not service", *session.posargs)
 
 
 @nox.session(default=False)
@@ -176,6 +211,7 @@ def service(session: nox.Session) -> None:
             "PYTHONDONTWRITEBYTECODE": "",
         },
     )
+    _run(session, "pytest", "-m", "service")
 
 
 @nox.session(default=False)
@@ -201,9 +237,18 @@ def test(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure the environment against pip and uv, in turns, and write docs/benchmarks."""
+    """Measure against peers, in turns, and write docs/benchmarks; `-- NAME` runs one, alone it lists them."""
+    name, *words = session.posargs or ("",)
+    if name not in BENCHMARKS:
+        session.log(
+            "one of: " + "; ".join(f"nox -s bench -- {known}: {what}" for known, (what, _) in BENCHMARKS.items())
+        )
+        if name:
+            session.error(f"there is no benchmark {name}")
+        return
     _prepare_tools(session, _lists())
-    _run(session, "python", "-m", "slipway.bench", *session.posargs)
+    _run(session, "python", "-m", "slipway", "dev")
+    _run(session, "python", "-m", BENCHMARKS[name][1], *words, PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{ROOT}")
 
 
 @nox.session(default=False)

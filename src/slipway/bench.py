@@ -1,6 +1,6 @@
 """Measure how long an environment takes to install: from the lock, with pip and with uv, in one run.
 
-`python -m slipway.bench [ROUNDS]` writes docs/benchmarks/environment.md and reports/bench-environment.json.
+`nox -s bench -- environment [ROUNDS]` writes docs/benchmarks/environment.md and reports/bench-environment.json.
 All three install the same wheels from local files into an empty environment with an empty cache, in turns.
 """
 
@@ -45,7 +45,7 @@ to, so both are shown; `slipway` and uv do not compile. Absolute times depend on
 |---|---|---|---|
 {rows}
 
-Regenerate with `python -m slipway.bench`.
+Regenerate with `nox -s bench -- environment`.
 """
 
 
@@ -108,7 +108,7 @@ def main() -> None:
         rows.append(f"| {tool} | {median:.1f} | {', '.join(f'{one:.1f}' for one in seconds)} | {ratio:.1f} |")
         say(f"bench: {tool}: {median:.1f} s, {ratio:.1f} times slipway")
     page = _PAGE.format(
-        header=HEADER.replace("nox -s lock", "python -m slipway.bench")
+        header=HEADER.replace("nox -s lock", "nox -s bench -- environment")
         .replace("# ", "<!-- ")
         .replace("\n", " -->\n\n"),
         count=len(wheels),
