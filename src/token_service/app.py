@@ -61,7 +61,6 @@ def create(settings: Settings) -> FastAPI:
         docs_url=None,  # FastAPI's pages load scripts from a public network
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=settings.max_body_bytes,
     )
     app.state.service = Service(settings, models)
     app.include_router(routes.router)

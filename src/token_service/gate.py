@@ -72,7 +72,7 @@ class Gate:
         try:
             refusal = self._refusal(scope["path"], headers, notes)
             app = refusal.response() if refusal else self._app
-            await app(scope, _patient(receive, started + self._patience), send_marked)
+            await app(scope, _bounded(receive, started + self._patience, self._max_body), send_marked)
         except SendTimeoutError:
             notes["disconnected"] = "the client did not read its stream"
         except Exception:  # noqa: BLE001 - the last place that can still answer
@@ -97,7 +97,7 @@ class Gate:
             notes["key"] = name
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and (len(length) > _LONGEST_LENGTH or int(length) > self._max_body):
-            # A chunked body meets FastAPI's own limit.
+            # A chunked body is counted while it comes.
             return Refusal(413, f"the body exceeds {self._max_body} bytes", code="body_too_large")
         return None
 
@@ -132,12 +132,12 @@ def _sent_key(header: bytes, *, basic: bool) -> bytes:
     return b""
 
 
-def _patient(receive: Receive, deadline: float) -> Receive:
-    """Give up a body that trickles in; what comes after it, a disconnect, may take its time."""
-    complete = False
+def _bounded(receive: Receive, deadline: float, max_body: int) -> Receive:
+    """Give up a body that is too large or trickles in; what comes after it, a disconnect, may take its time."""
+    complete, size = False, 0
 
     async def bounded() -> Message:
-        nonlocal complete
+        nonlocal complete, size
         if complete:
             return await receive()
         try:
@@ -146,6 +146,9 @@ def _patient(receive: Receive, deadline: float) -> Receive:
         except TimeoutError:
             raise HTTPException(408, "the body did not arrive in time") from None
         complete = not message.get("more_body", False)
+        size += len(message.get("body", b""))
+        if size > max_body:
+            raise HTTPException(413, f"the body exceeds {max_body} bytes")
         return message
 
     return bounded
