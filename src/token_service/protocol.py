@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import orjson
@@ -65,6 +65,9 @@ class Sampling:
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logit_bias: tuple[tuple[int, float], ...] = ()
+
+
+_SAMPLING = tuple(part.name for part in fields(Sampling))
 
 
 @dataclass(frozen=True)
@@ -141,19 +144,16 @@ class Hello:
 
 def job_to_wire(job: Job) -> list[Any]:
     """Return a job as JSON takes it."""
-    s = job.sampling
-    sampling = [
-        *(s.temperature, s.top_p, s.top_k, s.min_p, s.seed, s.presence_penalty, s.frequency_penalty),
-        *(s.repetition_penalty, s.logit_bias),
-    ]
+    sampling = [getattr(job.sampling, name) for name in _SAMPLING]
     return [job.prompt, job.max_tokens, sampling, job.logprobs, job.prompt_logprobs]
 
 
 def job_from_wire(wire: list[Any]) -> Job:
     """Return the job that `job_to_wire` wrote."""
     prompt, max_tokens, sampling, logprobs, prompt_logprobs = wire
-    bias = tuple((int(token), float(value)) for token, value in sampling[-1])
-    return Job(tuple(prompt), max_tokens, Sampling(*sampling[:-1], logit_bias=bias), logprobs, prompt_logprobs)
+    rules = dict(zip(_SAMPLING, sampling, strict=True))
+    rules["logit_bias"] = tuple((int(token), float(value)) for token, value in rules["logit_bias"])
+    return Job(tuple(prompt), max_tokens, Sampling(**rules), logprobs, prompt_logprobs)
 
 
 def token_to_wire(token: Token) -> Any:  # noqa: ANN401 - a bare id is by far the commonest token

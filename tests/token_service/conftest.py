@@ -16,9 +16,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from token_service import settings
-from token_service.model import Model, load
-
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "models" / "demo"
 Start = Callable[..., tuple["subprocess.Popen[bytes]", httpx.Client]]
@@ -34,12 +31,6 @@ def demo() -> Path:
 def folder(tmp_path: Path) -> Path:
     """A copy of the demo model that a test may damage."""
     return Path(shutil.copytree(DEMO, tmp_path / "model"))
-
-
-@pytest.fixture(scope="session")
-def model() -> Model:
-    """The demo model, loaded as the service loads it."""
-    return load(settings.read({"TOKEN_SERVICE_MODEL_DIR": str(DEMO), "TOKEN_SERVICE_DEVICE": "cpu"}))
 
 
 def _free_port() -> int:

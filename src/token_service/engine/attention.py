@@ -7,6 +7,7 @@ attends slot by slot. Nothing is copied together for the batch: slots that lie s
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NAME = "slots"
+_numbers = itertools.count()
 _CALL_COST = {"cpu": 500, "cuda": 20_000}
 """What one more attention call costs, in cached tokens read (measured on a CPU: 0.13 ms against 0.2 µs a token)."""
 
@@ -134,6 +135,7 @@ class SlotAttention:
     """Keys and values of all layers, and attention over them.
 
     Attributes:
+        name: Of the attention implementation, to load a network with.
         batch: Set before every forward pass. None: only note the layers' shapes.
         keys: Layer -> (slots, key-value heads, context, head size).
         values: The same for values.
@@ -146,8 +148,9 @@ class SlotAttention:
         self.values: dict[int, torch.Tensor] = {}
         self.shapes: dict[int, tuple[torch.Size, torch.Size]] = {}
         self._item_size = 4
-        AttentionInterface.register(NAME, self._forward)
-        AttentionMaskInterface.register(NAME, lambda *_args, **_kwargs: None)
+        self.name = f"slots-{next(_numbers)}"
+        AttentionInterface.register(self.name, self._forward)
+        AttentionMaskInterface.register(self.name, lambda *_args, **_kwargs: None)
 
     @property
     def bytes_per_token(self) -> int:

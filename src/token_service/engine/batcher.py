@@ -253,7 +253,7 @@ class Batcher:
             ids, slots, positions, wanted, lengths = [0], [self._max_running], [0], [0], [1]
         device = self._weights.network.device
         ids_, slots_, positions_, wanted_ = (
-            torch.tensor(many, device=device) for many in (ids, slots, positions, wanted)
+            torch.tensor(many, dtype=torch.long, device=device) for many in (ids, slots, positions, wanted)
         )
         decoding = len(lengths)
         runs = plan_runs(slots[:decoding], lengths, device)

@@ -39,7 +39,7 @@ def build(settings: Settings, source: ModelSource, began: float) -> tuple[Batche
     """
     torch.set_num_threads(settings.threads)
     attention = SlotAttention(eager=settings.attention == "eager")
-    weights = load(source, settings)
+    weights = load(source, settings, attention.name)
     slots = _reserve(weights, attention, settings, source)
     limits = Limits(slots, settings.max_waiting, settings.max_batch_tokens, settings.prefix_cache)
     batcher = Batcher(weights, attention, limits)

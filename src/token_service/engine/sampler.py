@@ -169,5 +169,5 @@ def _invert(shares: torch.Tensor, luck: torch.Tensor) -> torch.Tensor:
     sums = shares.cumsum(-1, dtype=torch.float64)
     found = torch.searchsorted(sums, (luck * sums[:, -1])[:, None], right=True)[:, 0]
     # A number that rounds to the whole sum must not fall behind the last token with a share.
-    last = torch.searchsorted(sums, sums[:, -1:])[:, 0]
+    last = torch.searchsorted(sums, sums[:, -1:].contiguous())[:, 0]
     return torch.minimum(found, last)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from token_service import manifest
-from token_service.engine import attention
 from token_service.errors import StartError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from token_service.settings import ModelSource, Settings
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_STORED = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,13 @@ class Weights:
     sha256: str
 
 
-def load(source: ModelSource, settings: Settings) -> Weights:
-    """Load a verified model folder to its device.
+def load(source: ModelSource, settings: Settings, attention: str) -> Weights:
+    """Load a model folder to its device.
+
+    Args:
+        source: The model; its folder is verified elsewhere.
+        settings: The service's settings.
+        attention: Name of the attention implementation.
 
     Raises:
         StartError: transformers cannot load the folder, or the service cannot serve what is in it.
@@ -59,12 +65,13 @@ def load(source: ModelSource, settings: Settings) -> Weights:
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     dtype = "auto" if settings.device != "cpu" else torch.float32
     try:
+        _check_types(folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
             dtype=_DTYPES.get(settings.dtype, dtype),
-            attn_implementation=attention.NAME,
+            attn_implementation=attention,
             output_loading_info=True,
         )
         network: PreTrainedModel = loaded[0]
@@ -72,7 +79,16 @@ def load(source: ModelSource, settings: Settings) -> Weights:
         _check(folder, network, loaded[1])
         with within_memory(folder, settings):
             network.to(settings.device)  # type: ignore[arg-type]  # transformers wraps the method
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AssertionError, TypeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        ImportError,
+        RuntimeError,
+        AssertionError,
+        TypeError,
+    ) as error:
         raise _refuse(folder, error) from error
     config = network.config.get_text_config()
     context = int(getattr(config, "max_position_embeddings", 0) or 0)
@@ -113,6 +129,21 @@ def within_memory(folder: Path, settings: Settings) -> Iterator[None]:
         ) from None
 
 
+def _check_types(folder: Path) -> None:
+    """Refuse weights that are not floating point numbers: transformers would cast them to some."""
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118 - it is no mapping
+                kind = stored.get_slice(name).get_dtype()
+                if name.endswith(".weight") and kind not in _STORED:
+                    raise StartError(
+                        f"the weights in {file} are not floating point numbers",
+                        seen=f"{name}: {kind}",
+                        rule=f"one of {', '.join(_STORED)}",
+                        mend="export the model in one of these types; quantised weights are not supported",
+                    )
+
+
 def _check(folder: Path, network: PreTrainedModel, report: dict[str, Any]) -> None:
     """Refuse what transformers only warns of: it would answer with random weights."""
     for kind in ("missing_keys", "mismatched_keys"):
@@ -124,14 +155,6 @@ def _check(folder: Path, network: PreTrainedModel, report: dict[str, Any]) -> No
                 rule="every parameter of the architecture is in *.safetensors, in its shape",
                 mend="download or export the model again",
             )
-    odd = next((name for name, value in network.named_parameters() if not value.is_floating_point()), None)
-    if odd:
-        raise StartError(
-            f"the weights in {folder} are not floating point numbers",
-            seen=f"{odd}: {network.get_parameter(odd).dtype}",
-            rule="float32, bfloat16 or float16",
-            mend="export the model in one of these types",
-        )
     path = folder / "tokenizer.json"
     try:
         vocabulary = Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
@@ -163,7 +186,7 @@ def _eos(folder: Path, network: PreTrainedModel) -> frozenset[int]:
 def _tokenizer_eos(folder: Path) -> int | None:
     try:
         named = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("eos_token")
-    except (OSError, ValueError, AttributeError):
+    except (SafetensorError, OSError, ValueError, AttributeError):
         return None
     text = named.get("content") if isinstance(named, dict) else named
     return Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id(text) if isinstance(text, str) else None
