@@ -219,7 +219,7 @@ class Batcher:
         seconds = time.perf_counter() - began
         steps = self._conclude(chosen, logits)
         self.last_pass, self.pass_began = time.monotonic(), None
-        if chosen:
+        if chosen and self._thread is not None:  # the warm-up is nobody's request
             self._batch_size.observe(len(chosen))
             kind = "decode" if chosen[-1][0].decoding and chosen[-1][1] == 1 else "prefill"
             self._pass_time[kind].observe(seconds)

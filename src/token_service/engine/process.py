@@ -18,7 +18,7 @@ from collections import defaultdict
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from token_service import protocol
+from token_service import metrics, protocol
 from token_service.protocol import EngineBusy, Hello, Message, Step
 
 if TYPE_CHECKING:
@@ -179,6 +179,7 @@ class Process:
                 process.kill()
             await process.wait()
             raise
+        metrics.environment_ok.set(process.returncode == 0)
         if process.returncode == 0:
             self._environment = "ok"
         else:
