@@ -7,6 +7,7 @@ compiles a module that is missing here.
 # ruff: noqa: F401, INP001 - importing is all this file does, and it is no package
 
 import argparse
+import encodings.idna
 import encodings.unicode_escape
 import http.client
 import importlib.metadata

@@ -61,6 +61,14 @@ def broken_model(tmp_path: Path) -> Path:
     return target
 
 
+@pytest.fixture
+def own_model(tmp_path: Path) -> Path:
+    """A model of the operator's own: the demo model in another folder."""
+    target: Path = tmp_path / "mine"
+    shutil.copytree(ROOT / "models" / "demo", target)
+    return target
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """On failure, add the newest log of the token service and the tail of the stage logs to the report."""

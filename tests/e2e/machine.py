@@ -9,8 +9,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
 
 from slipway.paths import REPORTS, ROOT, SECRETS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 URL = "http://127.0.0.1:8000"
 _LIMIT_SECONDS = 1500
@@ -95,3 +101,40 @@ def snapshot() -> dict[str, list[str]]:
 def engine_answers() -> bool:
     """Tell whether an engine runs on this machine."""
     return bool(docker("version", "--format", "{{.Server.Version}}"))
+
+
+def last_report(name: str = "deploy") -> dict[str, Any]:
+    """Return the report of the last run."""
+    loaded: dict[str, Any] = json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Return once `condition()` is true; fail naming `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.1)
+
+
+def models(**folders: Path) -> str:
+    """Return the setting that serves these models."""
+    return json.dumps(
+        {"token_service_models": [{"name": name, "source": str(folder)} for name, folder in folders.items()]}
+    )
+
+
+def served(url: str) -> list[str]:
+    """Return the names of the models that the service lists."""
+    headers = {"Authorization": f"Bearer {api_key()}"}
+    return [entry["id"] for entry in httpx.get(f"{url}/v1/models", headers=headers).json()["data"]]
+
+
+def statuses(key: str, path: str = "/v1/models") -> set[int]:
+    """Return what a key gets, from enough new connections to meet every worker of both tasks."""
+    return {httpx.get(URL + path, headers={"Authorization": f"Bearer {key}"}).status_code for _ in range(40)}
+
+
+def tasks() -> list[str]:
+    """Return the containers of the token service."""
+    return sorted(docker("ps", "-q", "--filter", "label=com.docker.swarm.service.name=slipway_token-service").split())

@@ -1,40 +1,32 @@
-"""From a bare machine to streamed tokens and back, with the commands and faults of real use.
+"""From a bare machine to streamed tokens, with the commands and faults of real use.
 
-The tests run in file order on one deployment; each leaves it serving.
+The tests of this folder run in the order of files and lines on one deployment; each leaves it serving.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from slipway.flow.mutex import lock_path
-from slipway.paths import IMAGES, REPORTS, ROOT
+from slipway.paths import IMAGES, ROOT
 from tests.e2e.load import Load
-from tests.e2e.machine import RUNS, URL, api_key, describe, docker, engine_answers, nox, snapshot, start
+from tests.e2e.machine import RUNS, URL, api_key, describe, docker, last_report, models, nox, snapshot, start, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.e2e.machine import Outcome
-
-
-def _report(name: str = "deploy") -> dict[str, Any]:
-    """Return the report of the last run."""
-    loaded: dict[str, Any] = json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8"))
-    return loaded
 
 
 def _layers(reference: str) -> list[str]:
@@ -46,14 +38,6 @@ def _layers(reference: str) -> list[str]:
     if "manifests" in manifest:
         return _layers(f"{host}/{name}@{manifest['manifests'][0]['digest']}")
     return [layer["digest"] for layer in manifest["layers"]]
-
-
-def _wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Return once `condition()` is true; fail naming `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        time.sleep(0.1)
 
 
 def test_taken_port_is_refused_with_its_holder(before: dict[str, list[str]]) -> None:
@@ -73,7 +57,7 @@ def test_taken_port_is_refused_with_its_holder(before: dict[str, list[str]]) -> 
 def test_first_deploy_ends_with_a_verified_service(deployed: Outcome) -> None:
     """One command takes the machine to a service that has passed its checks."""
     assert deployed.status == 0
-    report = _report()
+    report = last_report()
     assert [row["stage"] for row in report["stages"]] == [
         *("provision", "lock", "channel", "image", "push", "deploy", "verify")
     ]
@@ -83,7 +67,7 @@ def test_first_deploy_ends_with_a_verified_service(deployed: Outcome) -> None:
 @pytest.mark.usefixtures("curl")
 def test_printed_curl_line_streams_tokens(deployed: Outcome) -> None:
     """The curl line of the summary, pasted into a shell, streams to `[DONE]` and shows no key."""
-    line = _report()["curl"]
+    line = last_report()["curl"]
     assert line in deployed.output
     assert api_key() not in deployed.output
     done = subprocess.run(
@@ -106,7 +90,7 @@ def test_second_deploy_changes_nothing_and_excludes_a_third() -> None:
     digests = (IMAGES / "digests.yml").read_bytes()
     begun = time.monotonic()
     second = start("-s", "deploy")
-    _wait_for(lambda: lock_path("local").read_text(encoding="utf-8"), 30, "the second run took the lock")
+    wait_for(lambda: lock_path("local").read_text(encoding="utf-8"), 30, "the second run took the lock")
     holder = json.loads(lock_path("local").read_text(encoding="utf-8"))
     third = nox("-s", "deploy")
     output, _ = second.communicate(timeout=300)
@@ -115,7 +99,7 @@ def test_second_deploy_changes_nothing_and_excludes_a_third() -> None:
     assert third.status != 0
     assert f"process {holder['pid']}" in third.output
     assert second.returncode == 0
-    assert _report()["changed"] == 0, [row["changed_names"] for row in _report()["stages"]]
+    assert last_report()["changed"] == 0, [row["changed_names"] for row in last_report()["stages"]]
     assert (IMAGES / "digests.yml").read_bytes() == digests
 
 
@@ -131,19 +115,19 @@ def test_killed_container_is_replaced() -> None:
         return len(healthy) == 2 and victim not in healthy
 
     assert httpx.get(f"{URL}/livez").status_code == 200
-    _wait_for(replaced, 90, "a healthy replacement")
+    wait_for(replaced, 90, "a healthy replacement")
 
 
 @pytest.mark.usefixtures("deployed")
 def test_code_change_rolls_out_without_a_failed_stream(source_file: Path) -> None:
     """A one-line change rebuilds the application layer alone and reaches all tasks while streams go on."""
-    before = _report()["images"]["token-service"]["reference"]
+    before = last_report()["images"]["token-service"]["reference"]
     old_layers = _layers(before)
     source_file.write_text(source_file.read_text(encoding="utf-8") + "# changed by a test\n", encoding="utf-8")
     with Load(URL, api_key()) as load:
         outcome = nox("-s", "deploy")
     assert outcome.status == 0
-    after = _report()["images"]["token-service"]["reference"]
+    after = last_report()["images"]["token-service"]["reference"]
     assert after != before
     new_layers = _layers(after)
     assert len(set(new_layers) - set(old_layers)) == 1
@@ -157,7 +141,7 @@ def test_killed_run_is_taken_up_by_the_next() -> None:
     run = start("-s", "deploy")
     logs = ROOT / ".slipway" / "logs"
     begun = time.time()
-    _wait_for(
+    wait_for(
         lambda: (logs / "image.log").is_file() and (logs / "image.log").stat().st_mtime > begun, 120, "the image stage"
     )
     os.killpg(run.pid, signal.SIGKILL)
@@ -165,14 +149,14 @@ def test_killed_run_is_taken_up_by_the_next() -> None:
     assert httpx.get(f"{URL}/readyz").status_code == 200
     assert nox("-s", "deploy").status == 0
     assert nox("-s", "deploy").status == 0
-    assert _report()["changed"] == 0
+    assert last_report()["changed"] == 0
 
 
 @pytest.mark.usefixtures("deployed")
 def test_broken_model_is_refused_before_anything_changes(broken_model: Path) -> None:
     """A model that does not match its manifest is named with both checksums; the running one is not touched."""
     before = docker("service", "inspect", "--format", "{{.Version.Index}}", "slipway_token-service")
-    outcome = nox("-s", "deploy", "--", "-e", f"token_service_model_source={broken_model}")
+    outcome = nox("-s", "deploy", "--", "-e", models(demo=broken_model))
     assert outcome.status != 0
     assert "model.safetensors" in outcome.output
     assert "sha256" in outcome.output
@@ -189,33 +173,3 @@ def test_release_that_cannot_start_is_rolled_back() -> None:
     assert "TOKEN_SERVICE_MAX_RUNNING" in outcome.output
     assert load.failures == []
     assert nox("-s", "deploy").status == 0
-
-
-@pytest.mark.usefixtures("deployed")
-def test_port_and_model_are_settings(tmp_path: Path) -> None:
-    """Another port and another model directory are one variable each; the printed line uses both."""
-    model = tmp_path / "mine"
-    shutil.copytree(ROOT / "models" / "demo", model)
-    settings = {
-        "slipway_service_port": 8100,
-        "token_service_model_source": str(model),
-        "token_service_model_name": "mine",
-    }
-    assert nox("-s", "deploy", "--", "-e", json.dumps(settings)).status == 0
-    assert _report()["url"] == "http://127.0.0.1:8100"
-    headers = {"Authorization": f"Bearer {api_key()}"}
-    served = httpx.get("http://127.0.0.1:8100/v1/models", headers=headers).json()["data"]
-    assert [entry["id"] for entry in served] == ["mine"]
-    assert '"model": "mine"' in _report()["curl"]
-
-
-@pytest.mark.usefixtures("deployed")
-def test_destroy_leaves_the_machine_as_it_was(before: dict[str, list[str]]) -> None:
-    """`nox -s destroy` removes containers, volumes, networks and images of the deployment; a second run nothing."""
-    ran_before = bool(before["networks"])
-    assert nox("-s", "destroy").status == 0
-    assert engine_answers() is ran_before
-    assert snapshot() == before
-    assert not (ROOT / ".slipway" / "secrets" / "api-key").exists()
-    assert nox("-s", "destroy").status == 0
-    assert _report("destroy")["changed"] == 0
