@@ -129,7 +129,7 @@ def _operations(document: Document) -> Iterator[tuple[str, Operation]]:
             if "requestBody" in found:
                 schema = _resolve(found["requestBody"]["content"]["application/json"]["schema"], document)
                 operation.parameters += _parameters(schema, document)
-                operation.example = json.dumps(schema["examples"][0]) if schema.get("examples") else ""
+                operation.example = _example(schema)
             yield found["tags"][0], operation
 
 
@@ -140,6 +140,13 @@ def _parameters(schema: Document, document: Document) -> list[Parameter]:
         for name, value in schema["properties"].items()
     ]
     return sorted(rows, key=lambda row: not row.required)
+
+
+def _example(schema: Document) -> str:
+    """Return the body's example, one parameter per line, in the order of the table."""
+    (body,) = schema.get("examples", [{}])
+    rows = [f"    {json.dumps(name)}: {json.dumps(body[name])}" for name in schema["properties"] if name in body]
+    return "{\n" + ",\n".join(rows) + "\n  }"
 
 
 def _resolve(schema: Document, document: Document) -> Document:
@@ -157,10 +164,10 @@ def _kind(schema: Document, document: Document) -> str:
     if options:
         kinds = [_kind(option, document) for option in options if option.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
-    if "const" in schema:
-        return json.dumps(schema["const"])
-    if "enum" in schema:
-        return ", ".join(json.dumps(value) for value in schema["enum"])
+    if "const" in schema or "enum" in schema:
+        return ", ".join(json.dumps(value) for value in schema.get("enum", [schema.get("const")]))
+    if "format" in schema:
+        return str(schema["format"]).replace("-", " ")
     kind = str(schema.get("type", "any"))
     if kind == "array":
         inner = _kind(schema["items"], document)

@@ -69,7 +69,7 @@ def _one_is_a_list(value: object) -> object:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
-TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
+TokenId = Annotated[int, Field(ge=0, lt=1 << 31, json_schema_extra={"format": "token-id"})]
 _Stop = Annotated[Text, Field(min_length=1, max_length=256)]
 _StopList = Annotated[list[_Stop], Field(fail_fast=True, max_length=MAX_STOPS)]
 _STOP = {"type": "string", "minLength": 1, "maxLength": 256}
