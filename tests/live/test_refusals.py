@@ -205,7 +205,7 @@ def test_wrong_key_is_401(target: Target, http: httpx.Client, key: str | None) -
     """Every route but health wants the key; skipped where the service is open."""
     if "authorization" not in http.headers:
         pytest.skip("SLIPWAY_API_KEY is not set: the service is open")
-    headers = [] if key is None else [(b"authorization", f"Bearer {key}".encode())]
+    headers = [] if key is None else [(b"authorization", f"Bearer {key}".strip().encode())]
     with httpx.Client(base_url=target.url, headers=headers) as stranger:
         for path in ("/v1/models", "/v1/models/x", "/version", "/docs", "/openapi.json", "/nothing"):
             answer = stranger.get(path)
