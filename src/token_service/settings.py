@@ -64,6 +64,7 @@ class Settings:
         metrics_keys_file: Hashed keys for `/metrics`; None: no key needed.
         cors_origins: Origins whose pages may call the API; none by default.
         lock_file: Explicit list of the environment's packages; None: the environment is not checked.
+        environment_check: `imports` (each locked package is imported once), `versions` (they are compared) or `off`.
         image: Reference of the image, for the metrics.
     """
 
@@ -97,6 +98,7 @@ class Settings:
     metrics_keys_file: Path | None
     cors_origins: tuple[str, ...]
     lock_file: Path | None
+    environment_check: str
     image: str
 
     @property
@@ -235,6 +237,7 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         metrics_keys_file=_file(reader, "METRICS_KEYS_FILE", "/run/keys/metrics-keys", "metrics key file"),
         cors_origins=tuple(origin.strip() for origin in origins.split(",") if origin.strip()),
         lock_file=_file(reader, "LOCK_FILE", str(Path(sys.prefix) / "conda-meta" / "lock.txt"), "lock file"),
+        environment_check=reader.choice("ENVIRONMENT_CHECK", "imports", ("imports", "versions", "off")),
         image=reader.text("IMAGE", ""),
     )
     if settings.graceful_timeout <= settings.drain_seconds:

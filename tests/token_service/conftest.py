@@ -55,7 +55,9 @@ def _wait_ready(process: subprocess.Popen[bytes], client: httpx.Client, log: Pat
 def _starter(scratch: Path) -> Iterator[Start]:
     started: list[tuple[subprocess.Popen[bytes], httpx.Client, Path]] = []
 
-    def start(**overrides: str) -> tuple[subprocess.Popen[bytes], httpx.Client]:
+    def start(
+        engine: str = "token_service.engine", python: str = sys.executable, **overrides: str
+    ) -> tuple[subprocess.Popen[bytes], httpx.Client]:
         port, log = _free_port(), scratch / f"service-{len(started)}.log"
         values = {
             "MODEL_DIR": str(DEMO),
@@ -64,13 +66,18 @@ def _starter(scratch: Path) -> Iterator[Start]:
             "WORKERS": "1",
             "THREADS": "1",
             "DRAIN_SECONDS": "1",
+            "ENVIRONMENT_CHECK": "off",
         }
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("TOKEN_SERVICE_", "PROMETHEUS_"))}
         environment |= {f"TOKEN_SERVICE_{name}": value for name, value in (values | overrides).items()}
-        environment |= {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(scratch)}
+        environment |= {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "TMPDIR": str(scratch)}
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "token_service"],
+                [
+                    python,
+                    "-c",
+                    f"import sys; from token_service import supervisor as s; sys.exit(s.main({engine!r}))",
+                ],
                 env=environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,

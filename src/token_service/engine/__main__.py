@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from token_service import logs, manifest, settings
 from token_service.errors import StartError
@@ -73,7 +73,11 @@ def main() -> int:
         return 1
 
 
-if __name__ == "__main__":
-    status = main()
+def leave(status: int) -> NoReturn:
+    """End the process now: the batcher's thread may be in a forward pass, for which interpreter shutdown would wait."""
     sys.stdout.flush()
-    os._exit(status)  # the batcher's thread may be in a forward pass, which interpreter shutdown would wait for
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    leave(main())

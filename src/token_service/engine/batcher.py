@@ -227,6 +227,7 @@ class Batcher:
             self._deliver(steps)
             for sequence in [sequence for sequence, _ in chosen if sequence.ended]:
                 self._leave(sequence)
+            self._count()
         for answer in probes:
             answer()
         return seconds

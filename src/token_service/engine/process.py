@@ -53,7 +53,8 @@ class Process:
         self._pulse = pulse
         self._numbers = itertools.count(1)
         self._writers: dict[int, asyncio.StreamWriter] = {}
-        self._environment = "pending" if settings.lock_file else "ok"
+        self._checked = settings.lock_file is not None and settings.environment_check != "off"
+        self._environment = "pending" if self._checked else "ok"
         self._stop = asyncio.Event()
         self._status = 0
 
@@ -161,9 +162,10 @@ class Process:
 
     async def _check_environment(self) -> None:
         """Compare the environment with its lock in a process of its own, which takes no time from the model."""
-        if self._settings.lock_file is None:
+        if not self._checked:
             return
-        words = ["-m", "token_service.environment", "--imports", str(self._settings.lock_file)]
+        imports = ["--imports"] if self._settings.environment_check == "imports" else []
+        words = ["-m", "token_service.environment", *imports, str(self._settings.lock_file)]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, *words),
             stdin=asyncio.subprocess.DEVNULL,
