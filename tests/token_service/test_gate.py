@@ -103,7 +103,9 @@ def test_body_that_trickles_is_given_up(start: Start) -> None:
     """A client that sends half a body and waits gets 408 instead of a connection for ever."""
     _, client = start(REQUEST_TIMEOUT="0.5")
     with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=10) as connection:
-        head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        head = (
+            "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        )
         connection.sendall(head.encode())
         answer = connection.recv(10_000).decode()
     assert answer.startswith("HTTP/1.1 408 ")
