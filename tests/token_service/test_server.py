@@ -223,10 +223,10 @@ def test_environment_is_part_of_readiness(start: Start, tmp_path: Path) -> None:
     wrong = tmp_path / "lock.txt"
     wrong.write_text(lock.read_text().replace("/orjson-3", "/orjson-4"))
     _, client = start(python=python, LOCK_FILE=str(lock), ENVIRONMENT_CHECK="versions")
-    _wait(lambda: _gauge(client, "environment_ok") == 1)
+    _wait(lambda: _gauge(client, "environment_ok") == 1, 60)  # the check is niced
     assert client.get("/readyz").status_code == 200
     _, client = start(python=python, LOCK_FILE=str(wrong), ENVIRONMENT_CHECK="versions")
-    _wait(lambda: client.get("/readyz").status_code == 503)
+    _wait(lambda: client.get("/readyz").status_code == 503, 60)
     assert "orjson" in client.get("/readyz").text
     assert _gauge(client, "environment_ok") == 0
 
