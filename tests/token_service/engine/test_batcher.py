@@ -28,7 +28,7 @@ def _prompt(size: int, start: int) -> tuple[int, ...]:
 @pytest.fixture(scope="module")
 def network(demo: Path) -> torch.nn.Module:
     """The same weights behind transformers' own attention and generation."""
-    return AutoModelForCausalLM.from_pretrained(demo, dtype=torch.float32)  # type: ignore[no-any-return]
+    return AutoModelForCausalLM.from_pretrained(demo, dtype=torch.float32)
 
 
 def _generate(network: torch.nn.Module, prompt: tuple[int, ...], count: int) -> list[int]:

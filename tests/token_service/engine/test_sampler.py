@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -14,11 +15,11 @@ from token_service.protocol import Sampling
 _LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0, -30.0])
 
 
-def _draw(logprobs: int | None = None, prompt: tuple[int, ...] = (), **rules: object) -> Draw:
-    return Draw(Sampling(**rules), prompt, logprobs)  # type: ignore[arg-type]
+def _draw(logprobs: int | None = None, prompt: tuple[int, ...] = (), **rules: Any) -> Draw:  # noqa: ANN401 - fields of Sampling
+    return Draw(Sampling(**rules), prompt, logprobs)
 
 
-def _share(draws: int = 4000, logits: torch.Tensor = _LOGITS, **rules: object) -> dict[int, float]:
+def _share(draws: int = 4000, logits: torch.Tensor = _LOGITS, **rules: Any) -> dict[int, float]:  # noqa: ANN401
     one = _draw(seed=5, **rules)
     found = Counter(choose(logits[None].clone(), [one])[0].id for _ in range(draws))
     return {token: count / draws for token, count in found.items()}
@@ -49,7 +50,7 @@ def test_draws_follow_the_probabilities() -> None:
         ({"top_k": 100, "top_p": 1.0}, {0, 1, 2, 3}),
     ],
 )
-def test_filters_leave_only_what_they_allow(rules: dict[str, float], allowed: set[int]) -> None:
+def test_filters_leave_only_what_they_allow(rules: dict[str, Any], allowed: set[int]) -> None:
     """top_k counts, top_p sums up among those, min_p compares with the likeliest."""
     assert set(_share(1500, **rules)) == allowed
 
