@@ -1,4 +1,4 @@
-"""One JSON object per line on standard output. Prompts and generated text are logged only with LOG_PROMPTS, keys never."""
+"""One JSON object per line on standard output: prompts and generated text only with LOG_PROMPTS, keys never."""
 
 from __future__ import annotations
 
