@@ -63,8 +63,8 @@ class EngineClient:
         self.model = model
         self.hello: Hello | None = None
         """What the engine said of itself; None until it has loaded its model."""
-        self.environment = "pending"
-        """Result of the environment check: `pending`, `ok`, or what is wrong."""
+        self.environment = "ok"
+        """`ok`, or how the environment differs from its lock."""
         self._socket = socket
         self._numbers = itertools.count(1)
         self._streams: dict[tuple[int, int], Stream] = {}

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from token_service.service import Served
 
 router = APIRouter()
-_OK = ("pending", "ok")
 
 
 def _service(request: Request) -> Service:
@@ -118,7 +117,7 @@ async def _state(served: Served, max_age: float) -> str:
         return "engine failed"
     if not engine.connected:
         return "loading"
-    if engine.environment not in _OK:
+    if engine.environment != "ok":
         return printable(f"environment: {engine.environment}", 300)
     return "ready" if await engine.probe(max_age) else "no forward pass succeeded"
 

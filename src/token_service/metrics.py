@@ -101,6 +101,7 @@ environment_info = Gauge(
 environment_ok = Gauge(
     "token_service_environment_ok",
     "1: Python, packages and versions equal the lock; 0: they do not.",
+    ["model"],
     multiprocess_mode="livemin",
 )
 

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +19,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from token_service import settings
+from token_service import preparation, settings
 from token_service.errors import StartError
 
 if TYPE_CHECKING:
@@ -31,9 +30,6 @@ ENGINE_FAILED = 70
 
 _FAREWELL_SECONDS = 4.0
 """How long the HTTP side outlives its engine: streams get their error frame, probes see the red `/livez`."""
-
-_LONGEST_SOCKET = 107
-"""Bytes of a Unix socket's path on Linux."""
 
 _PATIENCE_SECONDS = 5.0
 """Between SIGTERM and SIGKILL of a process that has nothing left to do."""
@@ -222,53 +218,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _prepare(config: settings.Settings) -> None:
-    """Make the scratch folder without what an earlier run left, and check the port before anything slow happens."""
-    try:
-        config.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.rmtree(config.metrics_dir, ignore_errors=True)
-        config.metrics_dir.mkdir(mode=0o700)
-        for stale in config.run_dir.glob("engine-*.sock"):
-            stale.unlink()
-    except OSError as error:
-        raise StartError(
-            f"cannot use the scratch folder {config.run_dir}",
-            str(error),
-            "writable",
-            "set TOKEN_SERVICE_RUN_DIR or TMPDIR",
-        ) from None
-    longest = max(len(os.fsencode(config.socket(model.name))) for model in config.models)
-    if longest > _LONGEST_SOCKET:
-        raise StartError(
-            f"the path of the scratch folder {config.run_dir} is too long for a socket",
-            seen=f"{longest} bytes",
-            rule=f"at most {_LONGEST_SOCKET}",
-            mend="set TOKEN_SERVICE_RUN_DIR to a shorter path",
-        )
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.host, config.port))
-        except OSError as error:
-            raise StartError(
-                f"cannot listen on {config.host} port {config.port}",
-                seen=str(error),
-                rule="an address of this machine and a free port",
-                mend="set TOKEN_SERVICE_PORT or TOKEN_SERVICE_HOST, or stop what uses the port (ss -ltnp)",
-            ) from None
-
-
-def _share_environment(config: settings.Settings) -> None:
-    """Set what the libraries of the child processes read from the environment."""
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(config.metrics_dir)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its thread pool does not survive a fork
-    # Waiting threads sleep instead of spinning: on shared cores spinning made a token 2 to 4 times slower (measured).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("HF_HOME", str(config.run_dir / "huggingface"))
-
-
 def main(engine: str = "token_service.engine") -> int:
     """Run the service; return its exit status.
 
@@ -277,9 +226,9 @@ def main(engine: str = "token_service.engine") -> int:
     """
     try:
         config = settings.read()
-        _prepare(config)
+        preparation.prepare(config)
     except StartError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    _share_environment(config)
+    preparation.share_environment(config)
     return Supervisor(config, engine).run()

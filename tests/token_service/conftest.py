@@ -39,13 +39,13 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_ready(process: subprocess.Popen[bytes], client: httpx.Client, log: Path) -> None:
+def _wait_ready(process: subprocess.Popen[bytes], client: httpx.Client, log: Path, route: str) -> None:
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         if process.poll() is not None:
             pytest.fail(f"the service left with status {process.returncode}:\n{log.read_text()}")
         try:
-            if client.get("/readyz").status_code == httpx.codes.OK:
+            if client.get(route).status_code == httpx.codes.OK:
                 return
         except httpx.TransportError:
             time.sleep(0.05)  # the port is not open yet
@@ -56,7 +56,7 @@ def _starter(scratch: Path) -> Iterator[Start]:
     started: list[tuple[subprocess.Popen[bytes], httpx.Client, Path]] = []
 
     def start(
-        engine: str = "token_service.engine", python: str = sys.executable, **overrides: str
+        engine: str = "token_service.engine", python: str = sys.executable, until: str = "/readyz", **overrides: str
     ) -> tuple[subprocess.Popen[bytes], httpx.Client]:
         port, log = _free_port(), scratch / f"service-{len(started)}.log"
         values = {
@@ -85,7 +85,7 @@ def _starter(scratch: Path) -> Iterator[Start]:
             )
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
         started.append((process, client, log))
-        _wait_ready(process, client, log)
+        _wait_ready(process, client, log, until)
         return process, client
 
     yield start

@@ -222,13 +222,21 @@ def test_environment_is_part_of_readiness(start: Start, tmp_path: Path) -> None:
     python, lock = f"{sys.base_prefix}/bin/python", Path(sys.base_prefix) / "conda-meta" / "lock.txt"
     wrong = tmp_path / "lock.txt"
     wrong.write_text(lock.read_text().replace("/orjson-3", "/orjson-4"))
-    _, client = start(python=python, LOCK_FILE=str(lock), ENVIRONMENT_CHECK="versions")
-    _wait(lambda: _gauge(client, "environment_ok") == 1, 60)  # the check is niced
-    assert client.get("/readyz").status_code == 200
-    _, client = start(python=python, LOCK_FILE=str(wrong), ENVIRONMENT_CHECK="versions")
-    _wait(lambda: client.get("/readyz").status_code == 503, 60)
-    assert "orjson" in client.get("/readyz").text
-    assert _gauge(client, "environment_ok") == 0
+    _, client = start(python=python, LOCK_FILE=str(lock), ENVIRONMENT_CHECK="imports")
+    assert _gauge(client, 'environment_ok{model="demo"}') == 1
+    _, client = start(python=python, until="/livez", LOCK_FILE=str(wrong), ENVIRONMENT_CHECK="versions")
+    _wait(lambda: "orjson" in client.get("/readyz").text, 60)
+    assert client.get("/readyz").status_code == 503
+    assert _gauge(client, 'environment_ok{model="demo"}') == 0
+
+
+def test_folder_of_somebody_else_is_not_used(demo: Path, tmp_path: Path) -> None:
+    """Another user of the machine must not prepare the folder of our sockets."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o777)
+    done = _run(MODEL_DIR=str(demo), RUN_DIR=str(tmp_path / "run"), PORT=_port())
+    assert done.returncode == 1
+    assert "others may enter" in done.stderr
 
 
 def test_everything_leaves_when_the_supervisor_is_killed(start: Start) -> None:

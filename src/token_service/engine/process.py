@@ -22,7 +22,7 @@ from token_service import metrics, protocol
 from token_service.protocol import EngineBusy, Hello, Message, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from token_service.engine.batcher import Batcher
     from token_service.engine.sequence import Key
@@ -46,15 +46,16 @@ def _later(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *values: 
 class Process:
     """Everything about the engine that is not the model."""
 
-    def __init__(self, settings: Settings, batcher: Batcher, hello: Hello, pulse: int) -> None:
+    def __init__(
+        self, settings: Settings, batcher: Batcher, hello: Hello, pulse: int, problems: Sequence[str] = ()
+    ) -> None:
         self._settings = settings
         self._batcher = batcher
         self._hello = hello
         self._pulse = pulse
         self._numbers = itertools.count(1)
         self._writers: dict[int, asyncio.StreamWriter] = {}
-        self._checked = settings.lock_file is not None and settings.environment_check != "off"
-        self._environment = "pending" if self._checked else "ok"
+        self._environment = problems[0] if problems else "ok"
         self._stop = asyncio.Event()
         self._status = 0
 
@@ -161,17 +162,19 @@ class Process:
             await asyncio.sleep(protocol.STATUS_SECONDS)
 
     async def _check_environment(self) -> None:
-        """Compare the environment with its lock in a process of its own, which takes no time from the model."""
-        if not self._checked:
+        """Import every locked package, in a process of its own that takes no time from the model."""
+        metrics.environment_ok.labels(self._hello.model).set(self._environment == "ok")
+        if self._environment != "ok":
+            _log.error("the environment differs from its lock", extra={"problem": self._environment})
             return
-        imports = ["--imports"] if self._settings.environment_check == "imports" else []
-        words = ["-m", "token_service.environment", *imports, str(self._settings.lock_file)]
+        if self._settings.lock_file is None or self._settings.environment_check != "imports":
+            return
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *words),
+            *(sys.executable, "-m", "token_service.environment", "--imports", str(self._settings.lock_file)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            preexec_fn=lambda: os.nice(19) and None,
+            preexec_fn=_be_nice,
             env={name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"},
         )
         try:
@@ -181,10 +184,12 @@ class Process:
                 process.kill()
             await process.wait()
             raise
-        metrics.environment_ok.set(process.returncode == 0)
-        if process.returncode == 0:
-            self._environment = "ok"
-        else:
+        if process.returncode:
             lines = output.decode(errors="replace").strip().splitlines()
-            self._environment = lines[-1][:300] if lines else f"the check ended with status {process.returncode}"
-            _log.error("the environment differs from its lock", extra={"problem": self._environment})
+            self._environment = lines[0][:300] if lines else f"the check ended with status {process.returncode}"
+            metrics.environment_ok.labels(self._hello.model).set(0)
+            _log.error("a locked package cannot be imported", extra={"problem": self._environment})
+
+
+def _be_nice() -> None:
+    os.nice(19)
