@@ -92,7 +92,7 @@ async def _client(url: str, number: int, until: float, tally: _Tally) -> None:
             if rng.random() < 0.5:  # noqa: PLR2004
                 body = {key: value for key, value in body.items() if not key.startswith("stream")}
             result = await send(url, body, leave_after=rng.random() * 0.4)
-            tally.note("leaves at any time", result, {"0", "200 cut", "200", "429"})
+            tally.note("leaves at any time", result, {"0", "0 cut", "200 cut", "200", "429", "429 cut"})
         elif choice < 0.55:  # noqa: PLR2004
             body = {key: value for key, value in body.items() if not key.startswith("stream")}
             result = await send(url, body, timeout=120)
