@@ -25,10 +25,10 @@ def ask(path, body=None):
 verbose = os.environ | {"PYTHONVERBOSE": "1"}
 with open("/tmp/log", "wb") as log:
     service = subprocess.Popen([sys.executable, "-m", "token_service"], env=verbose, stdout=log, stderr=log)
-    while service.poll() is None:
+    ready = 0
+    while ready < 20 and service.poll() is None:  # so often that every worker has said so
         try:
-            if ask("/readyz")[0] == 200:
-                break
+            ready = ready + 1 if ask("/readyz")[0] == 200 else 0
         except OSError:
             time.sleep(0.1)
     text = {"model": "current", "max_tokens": 4, "temperature": 0.7, "top_p": 0.9, "seed": 1}
