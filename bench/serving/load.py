@@ -136,11 +136,12 @@ async def send(  # noqa: PLR0913 - keyword arguments of one request
         return Result(0, started, None, time.monotonic(), 0, complete=False, text=repr(error).encode())
     waited = exchange.talking if leave_at_first else exchange.closed
     done, _ = await asyncio.wait({waited}, timeout=timeout if leave_after is None else leave_after)
-    if not done and leave_after is None:
-        transport.abort()
-        raise BenchError(f"{path}: no end after {timeout:g} s; received {bytes(exchange.received[-300:])!r}")
+    result = _result(exchange, started)
     transport.abort()
-    return _result(exchange, started)
+    await exchange.closed
+    if not done and leave_after is None:
+        raise BenchError(f"{path}: no end after {timeout:g} s; received {bytes(exchange.received[-300:])!r}")
+    return result
 
 
 def _result(exchange: _Exchange, started: float) -> Result:

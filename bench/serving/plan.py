@@ -81,7 +81,8 @@ class Goal:
 
     def said(self) -> Goal:
         """Print the figure and return it."""
-        say(f"bench: {self.name}: {self.value:.2f} {self.unit} (goal {self.sign} {self.bound:g}): {_WORD[self.met]}")
+        seen = f"{self.value:.2f} {self.unit}".strip()
+        say(f"bench: {self.name}: {seen} (goal {self.sign} {self.bound:g}): {_WORD[self.met]}")
         return self
 
     def stored(self) -> dict[str, Any]:
@@ -94,5 +95,7 @@ def goals_table(goals: list[dict[str, Any]]) -> list[str]:
     lines = ["| figure | seen | goal | |", "|---|---|---|---|"]
     for goal in goals:
         seen, bound = f"{goal['value']:.2f} {goal['unit']}", f"{goal['sign']} {goal['bound']:g} {goal['unit']}"
-        lines.append(f"| {goal['name']} | {seen} | {bound} | {'met' if goal['met'] else '**missed**'} |")
+        lines.append(
+            f"| {goal['name']} | {seen.strip()} | {bound.strip()} | {'met' if goal['met'] else '**missed**'} |"
+        )
     return lines

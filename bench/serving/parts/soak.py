@@ -103,7 +103,7 @@ async def _client(url: str, number: int, until: float, tally: _Tally) -> None:
         if result.status == 429:  # noqa: PLR2004 - HTTP's "too many requests"
             if b"retry-after" not in result.text.lower():
                 tally.note("429 without Retry-After", result, set())
-            await asyncio.sleep(rng.random() * 0.3)  # sooner than told: the service is to stay saturated
+            await asyncio.sleep(rng.random())  # sooner than told: the service is to stay saturated
 
 
 async def _watch(server: Server, until: float, tally: _Tally) -> None:

@@ -77,20 +77,26 @@ def run(plan: Plan) -> Result:
         for turn in range(plan.rounds):
             for count in _AGAINST_SEQUENTIAL:
                 queues = _level(count, seeded(turn * 1000 + count), quick=plan.quick)
-                for name, rate in take_turns(sides, queues, turn, f"{count} clients").items():
+                for name, rate in take_turns(sides, queues, turn, _named(str(count))).items():
                     rates.setdefault(str(count), {}).setdefault(name, []).append(rate)
             both = {name: side for name, side in sides.items() if name != SEQUENTIAL}
             for name, rate in take_turns(both, _mixed(seeded(turn)), turn, _MIXED).items():
                 rates.setdefault(_MIXED, {}).setdefault(name, []).append(rate)
     goals = [
-        Goal(f"{count} clients, against one at a time", _ratio(rates[str(count)], SEQUENTIAL), ">=", bound).said()
+        Goal(f"{_named(str(count))}, against one at a time", _ratio(rates[str(count)], SEQUENTIAL), ">=", bound).said()
         for count, bound in _AGAINST_SEQUENTIAL.items()
     ]
     goals += [
-        Goal(f"{level} clients, against a padded batch", _ratio(seen, PADDED), ">=", 1.0).said()
+        Goal(f"{_named(level)}, against a padded batch", _ratio(seen, PADDED), ">=", 1.0).said()
         for level, seen in rates.items()
     ]
     return {"tokens_per_second": rates, "goals": [goal.stored() for goal in goals]}
+
+
+def _named(level: str) -> str:
+    """Return a level as the page calls it: the number of clients, and what is special about their requests."""
+    count, _, special = level.partition(", ")
+    return f"{count} client{'s' * (count != '1')}{special and f', {special}'}"
 
 
 def _ratio(rates: Mapping[str, Sequence[float]], peer: str) -> float:
@@ -119,7 +125,8 @@ def page(result: Result) -> list[str]:
         "",
         (
             "A padded batch leaves when 20 ms brought no newcomer, and ends with its longest answer. transformers' "
-            f"manager ({MANAGED}) has a cache of 1536 blocks of 32 tokens and forward passes of at most 256 tokens."
+            f"manager ({MANAGED}) has a cache of 1536 blocks of 32 tokens and forward passes of at most 256 tokens. "
+            "Ratios are medians of the turns' own ratios."
         ),
         "",
         *goals_table(result["goals"]),
