@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import shutil
 import subprocess
 from typing import TYPE_CHECKING, Self
 
 from bench.serving.errors import BenchError
 from bench.serving.process import DEMO, free_port
+from slipway.errors import SlipwayError
+from slipway.image.engine import find_engine
 from slipway.image.state import read_record
 from slipway.paths import ROOT
 
@@ -19,15 +21,22 @@ _REFERENCE = ROOT / "bench" / "serving" / "reference"
 _TAG = "slipway-bench-reference:latest"
 
 
+@functools.cache
+def _client() -> str:
+    try:
+        return find_engine().client
+    except SlipwayError as error:
+        raise BenchError(str(error)) from None
+
+
 def docker(*words: str, seconds: float = 300) -> str:
     """Run the engine's client and return what it printed.
 
     Raises:
         BenchError: there is no client, or it failed.
     """
-    client = shutil.which("docker") or "/usr/bin/docker"
     try:
-        done = subprocess.run([client, *words], capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run([_client(), *words], capture_output=True, text=True, timeout=seconds, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BenchError(f"docker {words[0]}: {error}") from None
     if done.returncode:

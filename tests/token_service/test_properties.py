@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.token_service.bodies import BODIES, COMMON, VALUES
 from tests.token_service.conftest import _starter
 
 if TYPE_CHECKING:
@@ -144,74 +145,13 @@ def _check_stream(text: str) -> None:
     assert finished
 
 
-_numbers = st.one_of(
-    st.integers(min_value=-(2**70), max_value=2**70),
-    st.floats(),
-    st.sampled_from([0, 1, -1, 0.0, -0.0, 1e-30, 1e308, 2**31, 2**63, 10**400]),
-)
-_texts = st.one_of(
-    st.text(max_size=40),
-    st.sampled_from(
-        ["", "\x00", "\ud800", "\u202e", "<|eos|>", "<|bos|>" * 20, "👩‍👩‍👧" * 10, "a" * 5000, "\n\n", "{{ 7 * 7 }}"]
-    ),
-)
-_values = st.recursive(
-    st.one_of(st.none(), st.booleans(), _numbers, _texts),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(_texts, inner, max_size=4),
-    max_leaves=12,
-)
-_COMMON: dict[str, st.SearchStrategy[Any]] = {
-    "max_tokens": st.integers(0, 12),
-    "temperature": st.floats(0, 2),
-    "top_p": st.floats(0.001, 1),
-    "top_k": st.integers(-1, 2000),
-    "min_p": st.floats(0, 1),
-    "n": st.integers(1, 4),
-    "stop": st.text(min_size=1, max_size=3) | st.lists(st.text(min_size=1, max_size=3), max_size=4),
-    "seed": st.integers(-(2**63), 2**63 - 1),
-    "presence_penalty": st.floats(-2, 2),
-    "frequency_penalty": st.floats(-2, 2),
-    "repetition_penalty": st.floats(0.01, 10),
-    "logit_bias": st.dictionaries(st.integers(0, 1600).map(str), st.floats(-100, 100), max_size=5),
-    "stream": st.booleans(),
-    "stream_options": st.fixed_dictionaries({}, optional={"include_usage": st.booleans()}),
-    "user": _texts,
-    "response_format": st.sampled_from([{"type": "text"}, {"type": "json_object"}]),
-}
-_ids = st.lists(st.integers(0, 1700), min_size=1, max_size=80)
-_role = st.sampled_from(["user", "assistant", "system", "developer", "tool"])
-_content = _texts | st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": _texts}), max_size=3)
-_message = st.fixed_dictionaries({"role": _role, "content": _content})
-_model = {"model": st.just("demo")}
-_bodies = {
-    "/v1/completions": st.fixed_dictionaries(
-        _model | {"prompt": _texts | st.lists(_texts, max_size=3) | _ids | st.lists(_ids, max_size=3)},
-        optional=_COMMON | {"logprobs": st.integers(0, 20), "echo": st.booleans()},
-    ),
-    "/v1/chat/completions": st.fixed_dictionaries(
-        _model | {"messages": st.lists(_message, min_size=1, max_size=4)},
-        optional=_COMMON
-        | {
-            "logprobs": st.booleans(),
-            "top_logprobs": st.integers(0, 20),
-            "max_completion_tokens": st.integers(1, 12),
-        },
-    ),
-    "/tokenize": st.fixed_dictionaries(
-        _model,
-        optional={"prompt": _texts, "messages": st.lists(_message, max_size=3), "return_token_strs": st.booleans()},
-    ),
-    "/detokenize": st.fixed_dictionaries(_model | {"tokens": _ids}),
-}
-
-
 @pytest.mark.parametrize("path", _PATHS)
 def test_bodies_of_the_right_kind_are_answered(client: httpx.Client, path: str) -> None:
     """Any mixture of parameters, most of them in range: an answer or a 400, whichever it is, in its shape."""
     statuses = set()
 
     @_settings
-    @hypothesis.given(_bodies[path])
+    @hypothesis.given(BODIES[path])
     def check(body: dict[str, Any]) -> None:
         statuses.add(_send(client, path, json.dumps(body).encode()).status_code)
 
@@ -224,10 +164,10 @@ def test_one_wrong_value_is_answered(client: httpx.Client, path: str) -> None:
     """A good body with one value replaced by any JSON at all."""
 
     @_settings
-    @hypothesis.given(_bodies[path], st.data())
+    @hypothesis.given(BODIES[path], st.data())
     def check(body: dict[str, Any], data: st.DataObject) -> None:
-        names = [*body, *(_COMMON if "completions" in path else ()), "unknown"]
-        changed = body | {data.draw(st.sampled_from(names)): data.draw(_values)}
+        names = [*body, *(COMMON if "completions" in path else ()), "unknown"]
+        changed = body | {data.draw(st.sampled_from(names)): data.draw(VALUES)}
         if "max_tokens" not in changed and "completions" in path:
             changed["max_tokens"] = 4
         _send(client, path, json.dumps(changed).encode())
@@ -244,9 +184,7 @@ def test_bytes_are_answered(client: httpx.Client, path: str) -> None:
     )
 
     @_settings
-    @hypothesis.given(
-        st.one_of(_values.map(lambda value: json.dumps(value).encode()), st.binary(max_size=300), damaged)
-    )
+    @hypothesis.given(st.one_of(VALUES.map(lambda value: json.dumps(value).encode()), st.binary(max_size=300), damaged))
     def check(content: bytes) -> None:
         _send(client, path, content)
 
