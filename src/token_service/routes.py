@@ -111,7 +111,7 @@ async def tokenize(body: TokenizeRequest, service: Current) -> Response:
 async def detokenize(body: DetokenizeRequest, service: Current) -> Response:
     """Show the text of token ids, control tokens included."""
     served = service.model(body.model)
-    within_vocabulary(body.tokens, served.hello())
+    within_vocabulary(body.tokens, served.hello(), "tokens")
     return json({"prompt": served.tokenizer.decode(body.tokens, special=True)})
 
 

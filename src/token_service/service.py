@@ -86,7 +86,7 @@ class Service:
         prompts, echoes = await _encode(request, served)
         jobs, plans = [], []
         for prompt, echo in zip(prompts, echoes, strict=True):
-            within_vocabulary(prompt, hello)
+            within_vocabulary(prompt, hello, "prompt")
             limit = _limit(len(prompt), request.limit, hello.context)
             for choice in range(request.choices):
                 jobs.append(
@@ -114,14 +114,16 @@ class Service:
         return Generation(served.tokenizer, streams, plans, arrived, self.settings.request_timeout)
 
 
-def within_vocabulary(tokens: Sequence[int], hello: Hello) -> None:
+def within_vocabulary(tokens: Sequence[int], hello: Hello, param: str) -> None:
     """Refuse token ids that the model does not have.
 
     Raises:
         Refusal: 400.
     """
     if tokens and max(tokens) >= hello.vocabulary:
-        raise Refusal(400, f"token id {max(tokens)} is outside this model's vocabulary of {hello.vocabulary}")
+        raise Refusal(
+            400, f"token id {max(tokens)} is outside this model's vocabulary of {hello.vocabulary}", param=param
+        )
 
 
 def _unavailable(message: str) -> Refusal:

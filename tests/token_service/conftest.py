@@ -52,6 +52,17 @@ def _wait_ready(process: subprocess.Popen[bytes], client: httpx.Client, log: Pat
     pytest.fail(f"the service was not ready within 90 s:\n{log.read_text()}")
 
 
+def _session(leader: int) -> list[int]:
+    """Return the processes of a session: every process of a service has a group of its own."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = file.read_text().rsplit(")", 1)[1].split()
+            if int(fields[3]) == leader:
+                found.append(int(file.parent.name))
+    return found
+
+
 def _starter(scratch: Path) -> Iterator[Start]:
     started: list[tuple[subprocess.Popen[bytes], httpx.Client, Path]] = []
 
@@ -91,8 +102,9 @@ def _starter(scratch: Path) -> Iterator[Start]:
     yield start
     for process, client, log in started:
         client.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        for pid in _session(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait()
         print(log.read_text())  # noqa: T201 - shown by pytest when the test failed
 

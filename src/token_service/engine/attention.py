@@ -8,9 +8,11 @@ attends slot by slot. Nothing is copied together for the batch: slots that lie s
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -131,6 +133,16 @@ class _Call:
     window: int | None
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What rows attend to: the first `longest` tokens of `slots`, less what `mask` or causality hides."""
+
+    slots: slice
+    longest: int
+    mask: torch.Tensor | None = None
+    causal: bool = False
+
+
 class SlotAttention:
     """Keys and values of all layers, and attention over them.
 
@@ -160,8 +172,14 @@ class SlotAttention:
     def allocate(self, slots: int, context: int, dtype: torch.dtype, device: torch.device) -> None:
         """Reserve the slots; on a CPU the system hands out pages only when they are first written."""
         for layer, (key, value) in self.shapes.items():
-            self.keys[layer] = torch.empty((slots, key[0], context, key[1]), dtype=dtype, device=device)
-            self.values[layer] = torch.empty((slots, value[0], context, value[1]), dtype=dtype, device=device)
+            self.keys[layer] = _zeros((slots, key[0], context, key[1]), dtype, device)
+            self.values[layer] = _zeros((slots, value[0], context, value[1]), dtype, device)
+
+    def clear(self, slot: int) -> None:
+        """Forget a slot that may hold what is no number."""
+        for cache in (self.keys, self.values):
+            for layer in cache.values():
+                layer[slot] = 0
 
     def copy(self, source: int, target: int, tokens: int) -> None:
         """Copy the first `tokens` of one slot to another."""
@@ -220,35 +238,47 @@ class SlotAttention:
         rows = call.query[0].transpose(0, 1)[run.rows]
         rows = rows.reshape(run.count, shared, -1, rows.shape[2])
         mask = None if run.count == 1 and not call.window else _run_mask(run, call.window, batch)
-        slots = slice(run.first, run.first + run.count)
-        out = self._attend(call, rows, slots, run.longest, mask).flatten(1, 2)
+        seen = _Seen(slice(run.first, run.first + run.count), run.longest, mask)
+        out = self._attend(call, rows, seen).flatten(1, 2)
         return out if run.count == len(run.kept) else out[run.kept]
 
     def _attend_chunk(self, call: _Call, chunk: Chunk, batch: Batch) -> torch.Tensor:
         """Return (rows, heads, head size)."""
         rows = call.query[:, :, chunk.begin : chunk.begin + chunk.size]
         mask = _chunk_mask(chunk, call.window, batch)
-        out = self._attend(call, rows, slice(chunk.slot, chunk.slot + 1), chunk.past + chunk.size, mask)
+        causal = mask is None and chunk.size > 1
+        seen = _Seen(slice(chunk.slot, chunk.slot + 1), chunk.past + chunk.size, mask, causal)
+        out = self._attend(call, rows, seen)
         return out[0].transpose(0, 1)
 
-    def _attend(
-        self, call: _Call, query: torch.Tensor, slots: slice, longest: int, mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Attend `query`, shape (slots, heads, rows, head size), to the first `longest` tokens of its slots."""
-        key, value = call.keys[slots, :, :longest], call.values[slots, :, :longest]
+    def _attend(self, call: _Call, query: torch.Tensor, seen: _Seen) -> torch.Tensor:
+        """Attend `query`, shape (slots, heads, rows, head size), to what it may see."""
+        key, value = call.keys[seen.slots, :, : seen.longest], call.values[seen.slots, :, : seen.longest]
+        mask = seen.mask
         grouped = query.shape[1] != key.shape[1]
         if not self._eager and not call.softcap:
             return functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=mask, scale=call.scaling, enable_gqa=grouped
+                query, key, value, attn_mask=mask, is_causal=seen.causal, scale=call.scaling, enable_gqa=grouped
             )
         if grouped:
             key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
         scores = query.float() @ key.float().transpose(2, 3) * (call.scaling or query.shape[3] ** -0.5)
         if call.softcap:
             scores = torch.tanh(scores / call.softcap) * call.softcap
+        if seen.causal:
+            mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
         return (scores.softmax(-1) @ value.float()).to(query.dtype)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return zeros; never `torch.empty`, because a hidden token counts 0 times its value, and 0 times NaN is NaN."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # numpy asks the system for zeroed pages, which exist only once they are touched; torch would write them all.
+    size = math.prod(shape) * dtype.itemsize
+    return torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).view(shape)
 
 
 def _run_mask(run: _Run, window: int | None, batch: Batch) -> torch.Tensor:
@@ -264,8 +294,8 @@ def _run_mask(run: _Run, window: int | None, batch: Batch) -> torch.Tensor:
 
 
 def _chunk_mask(chunk: Chunk, window: int | None, batch: Batch) -> torch.Tensor | None:
-    """Return which tokens each row of the chunk sees, shape (rows, past + rows); None: all of them."""
-    if chunk.size == 1 and not window:
+    """Return which tokens each row of the chunk sees, shape (rows, past + rows); None: all up to its own."""
+    if not window and (chunk.size == 1 or not chunk.past):
         return None
     name = ("chunk", chunk.begin, window)
     if name not in batch.masks:

@@ -285,9 +285,23 @@ class Batcher:
                     sampled.append((sequence, row - 1))
                 else:
                     steps.append((sequence.key, sequence.end()))
+        sampled, broken = self._sound(sampled, logits)
+        steps += [(sequence.key, sequence.fail()) for sequence in broken]
         if sampled:
             picked = logits if len(sampled) == len(logits) else logits[[index for _, index in sampled]]
             with torch.inference_mode():
                 tokens = sampler.choose(picked, [sequence.draw for sequence, _ in sampled])
             steps += [(sequence.key, sequence.add(token)) for (sequence, _), token in zip(sampled, tokens, strict=True)]
         return steps
+
+    def _sound(
+        self, sampled: list[tuple[Sequence, int]], logits: torch.Tensor
+    ) -> tuple[list[tuple[Sequence, int]], list[Sequence]]:
+        """Part sequences whose logits are numbers from those to give up: an overflow must not end its neighbours."""
+        sound = logits.sum(-1).isfinite().tolist()
+        broken = [sequence for sequence, row in sampled if not sound[row]]
+        for sequence in broken:
+            _log.error("logits that are no numbers", extra={"prompt_tokens": len(sequence.job.prompt)})
+            self._attention.clear(sequence.number)
+            self._slots.spoil(sequence.place)
+        return [(sequence, row) for sequence, row in sampled if sound[row]], broken

@@ -170,4 +170,4 @@ def _invert(shares: torch.Tensor, luck: torch.Tensor) -> torch.Tensor:
     found = torch.searchsorted(sums, (luck * sums[:, -1])[:, None], right=True)[:, 0]
     # A number that rounds to the whole sum must not fall behind the last token with a share.
     last = torch.searchsorted(sums, sums[:, -1:].contiguous())[:, 0]
-    return torch.minimum(found, last)
+    return torch.minimum(found, last).clamp_(max=shares.shape[1] - 1)

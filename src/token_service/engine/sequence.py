@@ -97,6 +97,10 @@ class Sequence:
         """Return the only step of a job that generates nothing."""
         return self._step((), "length")
 
+    def fail(self) -> Step:
+        """Return the step that gives the sequence up."""
+        return self._step((), "error")
+
     def _step(self, tokens: tuple[Token, ...], finish: FinishReason | None) -> Step:
         first, self._begun = not self._begun, True
         self.ended = finish is not None

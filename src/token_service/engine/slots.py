@@ -110,6 +110,10 @@ class SlotTable:
         self._clock += 1
         slot.busy, slot.used, slot.planned = False, self._clock, _NOTHING
 
+    def spoil(self, slot: Slot) -> None:
+        """Note that a slot holds nothing worth sharing."""
+        slot.size, slot.planned = 0, _NOTHING
+
     def forget(self) -> None:
         """Drop everything that is cached in free slots."""
         for slot in self._slots:

@@ -34,6 +34,8 @@ def test_batch_equals_each_sequence_alone(*, eager: bool, window: int | None, ca
     attention = SlotAttention(eager=eager)
     attention.shapes[0] = (torch.Size((_SHARED, _SIZE)),) * 2
     attention.allocate(_SLOTS, _CONTEXT, torch.float32, _CPU)
+    assert not attention.keys[0].any()
+    assert not attention.values[0].any()  # what a mask hides is multiplied by 0, and 0 times NaN is NaN
     attention.keys[0].normal_()
     attention.values[0].normal_()
     decoding = {0: 3, 1: 60, 2: 7, 5: 9, 11: 1}  # slot -> tokens before the new one

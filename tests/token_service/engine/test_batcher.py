@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.token_service.engine.conftest import Runner
+    from token_service.engine.sequence import Sequence
 
 _GREEDY = Sampling(temperature=0)
 
@@ -134,6 +135,31 @@ def test_probe_makes_a_forward_pass(runner: Runner) -> None:
     runner.batcher.probe(passed.set)
     assert passed.wait(10)
     assert runner.batcher.last_pass > before
+
+
+def test_sequence_without_numbers_ends_alone(
+    runner: Runner, network: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logits that overflow give up their own sequence; its neighbour goes on, and its slot is clean afterwards."""
+    forward = Batcher._forward  # noqa: SLF001
+
+    def overflow(self: Batcher, chosen: list[tuple[Sequence, int]]) -> torch.Tensor:
+        logits = forward(self, chosen).clone()
+        for row, (sequence, _) in enumerate(chosen):
+            if sequence.tokens[0] == 77:
+                logits[row] = float("nan")
+                for cache in (self._attention.keys, self._attention.values):
+                    for layer in cache.values():
+                        layer[sequence.number] = float("nan")
+        return logits
+
+    monkeypatch.setattr(Batcher, "_forward", overflow)
+    prompt = _prompt(30, 21)
+    good, bad = runner.finish(runner.submit(Job(prompt, 6), Job((77,), 6, Sampling(seed=1))))
+    assert [step.finish for step in bad] == ["error"]
+    assert [token.id for step in good for token in step.tokens] == _generate(network, prompt, 6)
+    prompts = [_prompt(10, start) for start in range(30, 38)]  # every slot is used once
+    assert runner.tokens(*(Job(one, 5) for one in prompts)) == [_generate(network, one, 5) for one in prompts]
 
 
 def test_failing_pass_is_reported(
