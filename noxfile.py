@@ -38,7 +38,7 @@ BENCHMARKS = {
 }
 """Name -> what it measures, module."""
 
-SERVICE_SOURCES = ("src/token_service", "tests/token_service", "models")
+SERVICE_SOURCES = ("src/token_service", "tests/token_service", "models", "bench")
 
 
 def _lists() -> tuple[Path, ...]:
