@@ -34,6 +34,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help=listed)
     parser.add_argument("--quick", action="store_true", help="small weights and one turn; writes no page")
     parser.add_argument("--seconds", type=int, help=f"length of the soak, {_SOAK_SECONDS} unless told")
+    parser.add_argument("--turns", type=int, default=3, help="how often each side takes its turn, 3 unless told")
     parser.add_argument("--page", action="store_true", help="measure nothing, only write the pages again")
     return parser.parse_args()
 
@@ -45,7 +46,7 @@ def main() -> int:
     failed = []
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as scratch:  # short: socket paths are limited
         seconds = options.seconds or (_QUICK_SOAK_SECONDS if options.quick else _SOAK_SECONDS)
-        plan = Plan(Path(scratch), quick=options.quick, seconds=seconds)
+        plan = Plan(Path(scratch), quick=options.quick, seconds=seconds, turns=max(1, options.turns))
         for name in () if options.page else dict.fromkeys(options.only or PARTS):
             began = time.monotonic()
             say(f"bench: {name}")

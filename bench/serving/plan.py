@@ -27,16 +27,18 @@ class Plan:
         scratch: Folder for sockets, logs and metrics of the services started, removed at the end.
         quick: Small weights and few repetitions: shows that everything works, its figures mean little.
         seconds: Length of the soak.
+        turns: How often each side takes its turn; once with `quick`.
     """
 
     scratch: Path
     quick: bool
     seconds: int
+    turns: int = 3
 
     @property
     def rounds(self) -> int:
         """How often each side takes its turn."""
-        return 1 if self.quick else 3
+        return 1 if self.quick else self.turns
 
     def weights(self) -> Path:
         """Return the folder of the benchmark's model, made on first use.
