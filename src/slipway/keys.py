@@ -180,7 +180,6 @@ def _kind_option(function: Callable[..., None]) -> Callable[..., None]:
     return api(metrics(function))
 
 
-
 @click.group()
 def command() -> None:
     """Add, revoke and list the keys of the service's API."""
