@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _RECONNECT_SECONDS = 0.05
+_ARRIVAL_SECONDS = 1.0
 _SILENCE_SECONDS = 4 * protocol.STATUS_SECONDS
 
 
@@ -74,6 +75,7 @@ class EngineClient:
         self._heard = time.monotonic()
         self._last_pass = float("-inf")
         self._lost = False
+        self._greeted = asyncio.Event()
 
     def start(self) -> None:
         """Connect in the background, and again after a loss."""
@@ -97,6 +99,15 @@ class EngineClient:
     def connected(self) -> bool:
         """Whether jobs can be submitted."""
         return self.hello is not None and self._writer is not None
+
+    async def arrive(self) -> None:
+        """Wait a moment for an engine that has not greeted this worker yet.
+
+        Workers connect within milliseconds of each other, but one of them is first to say that the service is ready.
+        """
+        if self.hello is None and not self._lost:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._greeted.wait(), _ARRIVAL_SECONDS)
 
     async def submit(self, jobs: Sequence[Job]) -> list[Stream]:
         """Queue jobs, all of them or none.
@@ -176,6 +187,7 @@ class EngineClient:
         match message["op"]:
             case "hello":
                 self.hello = Hello(**message["hello"])
+                self._greeted.set()
                 self._lost = False
             case "steps":
                 for number, index, wire in message["steps"]:

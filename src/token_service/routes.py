@@ -87,7 +87,7 @@ async def completions(body: CompletionRequest, request: Request, service: Curren
 async def tokenize(body: TokenizeRequest, service: Current) -> Response:
     """Show the tokens of a prompt, or of a conversation as the chat template renders it."""
     served = service.model(body.model)
-    hello = served.hello()
+    hello = await served.hello()
     try:
         if body.messages is not None:
             turns = [turn.rendered() for turn in body.messages]
@@ -111,7 +111,7 @@ async def tokenize(body: TokenizeRequest, service: Current) -> Response:
 async def detokenize(body: DetokenizeRequest, service: Current) -> Response:
     """Show the text of token ids, control tokens included."""
     served = service.model(body.model)
-    within_vocabulary(body.tokens, served.hello(), "tokens")
+    within_vocabulary(body.tokens, await served.hello(), "tokens")
     return json({"prompt": served.tokenizer.decode(body.tokens, special=True)})
 
 

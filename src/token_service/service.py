@@ -30,12 +30,13 @@ class Served:
     tokenizer: ModelTokenizer
     engine: EngineClient
 
-    def hello(self) -> Hello:
+    async def hello(self) -> Hello:
         """Return what the engine said of its model.
 
         Raises:
             Refusal: 503 when the engine is not there.
         """
+        await self.engine.arrive()
         if self.engine.hello is None:
             state = "is loading" if self.engine.alive else "has no engine at the moment"
             raise _unavailable(f"model {self.engine.model} {state}")
@@ -81,7 +82,7 @@ class Service:
                 while the engine is not there.
         """
         served = self.model(request.model)
-        hello = served.hello()
+        hello = await served.hello()
         _check(request, hello)
         prompts, echoes = await _encode(request, served)
         jobs, plans = [], []

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -54,8 +54,8 @@ class Target:
     """The service under test."""
 
     url: str
-    headers: Mapping[str, str]
-    key: str
+    headers: Mapping[str, str] = field(repr=False)  # pytest prints what a failing test was given
+    key: str = field(repr=False)
 
     def asynchronous(self) -> openai.AsyncOpenAI:
         """Return the asynchronous client, to be closed by the caller."""
