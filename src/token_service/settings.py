@@ -218,7 +218,7 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         max_running=reader.integer("MAX_RUNNING", 32, 1, 1024),
         max_waiting=reader.integer("MAX_WAITING", 128, 0, 65536),
         max_context=reader.integer("MAX_CONTEXT", 0, 0, 1 << 24),
-        max_batch_tokens=reader.integer("MAX_BATCH_TOKENS", 256 if device == "cpu" else 2048, 1, 1 << 20),
+        max_batch_tokens=reader.integer("MAX_BATCH_TOKENS", 512 if device == "cpu" else 2048, 1, 1 << 20),
         kv_cache_bytes=reader.integer("KV_CACHE_BYTES", 0, 0, 1 << 50),
         prefix_cache=reader.flag("PREFIX_CACHE", default=True),
         max_body_bytes=reader.integer("MAX_BODY_BYTES", 1 << 20, 1024, 1 << 30),

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import mmap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -48,6 +48,7 @@ class _Run:
 
     Attributes:
         first: First slot.
+        begin: First row in the batch.
         count: Slots, those without a decoding sequence included.
         rows: Batch row of each slot; a slot without one repeats a neighbour's, and its result is dropped.
         kept: Indices into `rows` that are real.
@@ -56,11 +57,17 @@ class _Run:
     """
 
     first: int
+    begin: int
     count: int
     rows: torch.Tensor
     kept: torch.Tensor
     longest: int
     lengths: torch.Tensor
+
+    @property
+    def dense(self) -> bool:
+        """Whether every slot has a row, so that the rows are consecutive."""
+        return len(self.kept) == self.count
 
 
 @dataclass
@@ -118,7 +125,7 @@ def _run(group: Sequence[int], slots: Sequence[int], lengths: Sequence[int], dev
     for row, place in zip(group, kept, strict=True):
         rows[place], sizes[place] = row, lengths[row]
     as_tensor = [torch.tensor(values, device=device) for values in (rows, kept, sizes)]
-    return _Run(first, count, as_tensor[0], as_tensor[1], max(sizes), as_tensor[2])
+    return _Run(first, group[0], count, as_tensor[0], as_tensor[1], max(sizes), as_tensor[2])
 
 
 @dataclass(frozen=True)
@@ -225,22 +232,25 @@ class SlotAttention:
         call.values[batch.slots, :, batch.positions] = value[0].transpose(0, 1)
         result = query.new_empty((query.shape[2], query.shape[1], value.shape[3]))
         for run in batch.runs:
-            result[run.rows[run.kept]] = self._attend_run(call, run, batch)
+            if run.dense:
+                result[run.begin : run.begin + run.count] = self._attend_run(call, run, batch)
+            else:
+                result[run.rows[run.kept]] = self._attend_run(call, run, batch)[run.kept]
         for chunk in batch.chunks:
             rows = slice(chunk.begin, chunk.begin + chunk.size)
             result[rows] = self._attend_chunk(call, chunk, batch)
         return result.unsqueeze(0), None
 
     def _attend_run(self, call: _Call, run: _Run, batch: Batch) -> torch.Tensor:
-        """Return (decoding sequences, heads, head size)."""
+        """Return (slots, heads, head size)."""
         shared = call.keys.shape[1]
         # The heads that share a key-value head stand where a query's rows would: one call reads each key once.
-        rows = call.query[0].transpose(0, 1)[run.rows]
+        rows = call.query[0].transpose(0, 1)
+        rows = rows[run.begin : run.begin + run.count] if run.dense else rows[run.rows]
         rows = rows.reshape(run.count, shared, -1, rows.shape[2])
         mask = None if run.count == 1 and not call.window else _run_mask(run, call.window, batch)
         seen = _Seen(slice(run.first, run.first + run.count), run.longest, mask)
-        out = self._attend(call, rows, seen).flatten(1, 2)
-        return out if run.count == len(run.kept) else out[run.kept]
+        return self._attend(call, rows, seen).flatten(1, 2)
 
     def _attend_chunk(self, call: _Call, chunk: Chunk, batch: Batch) -> torch.Tensor:
         """Return (rows, heads, head size)."""
@@ -276,9 +286,11 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     """Return zeros; never `torch.empty`, because a hidden token counts 0 times its value, and 0 times NaN is NaN."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    # numpy asks the system for zeroed pages, which exist only once they are touched; torch would write them all.
-    size = math.prod(shape) * dtype.itemsize
-    return torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).view(shape)
+    # Pages of the system's own: zero, and there only once they are touched. Small ones: a huge page would make the
+    # first token in a slot pay for a thousand others, in time (2 MB to clear for every layer) and in memory.
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)
 
 
 def _run_mask(run: _Run, window: int | None, batch: Batch) -> torch.Tensor:
