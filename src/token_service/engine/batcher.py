@@ -17,7 +17,7 @@ import torch
 
 from token_service import metrics
 from token_service.engine import sampler
-from token_service.engine.attention import Batch, Chunk, SlotAttention, plan_runs
+from token_service.engine.layout import Batch, Chunk, plan_runs
 from token_service.engine.sequence import Key, Sequence
 from token_service.engine.slots import SlotTable
 from token_service.protocol import EngineBusy, Job, Sampling, Step
@@ -25,6 +25,7 @@ from token_service.protocol import EngineBusy, Job, Sampling, Step
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from token_service.engine.attention import SlotAttention
     from token_service.engine.weights import Weights
 
 _log = logging.getLogger(__name__)

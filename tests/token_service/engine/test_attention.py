@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from token_service.engine.attention import Batch, Chunk, SlotAttention, plan_runs
+from token_service.engine.attention import SlotAttention
+from token_service.engine.layout import Batch, Chunk, plan_runs
 
 _HEADS, _SHARED, _SIZE, _SLOTS, _CONTEXT = 6, 2, 8, 12, 64
 _CPU = torch.device("cpu")
